@@ -1,0 +1,1 @@
+"""The core of Tanhui and its composition."""

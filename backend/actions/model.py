@@ -1,0 +1,160 @@
+"""Actions and what becomes of them, as immutable values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from backend.kernel.crypto import payload_hash
+from backend.kernel.errors import Language
+from backend.kernel.ids import ActionId, derived_id, shard_of
+from backend.rules.conversion import Reason as ConversionReason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from backend.kernel.ids import CitizenId, ShardNumber, TransactionId
+    from backend.kernel.units import Unit
+    from backend.ledger.model import Asset
+    from backend.rules.model import EvidenceTier, Period
+
+
+class Status(StrEnum):
+    """Where an action stands."""
+
+    PENDING = "PENDING"
+    CREDITED = "CREDITED"
+    REVIEW = "REVIEW"
+    REJECTED = "REJECTED"
+    REVERSED = "REVERSED"
+    WITHDRAWN = "WITHDRAWN"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionRequest:
+    """What somebody asks to record, before anything is checked.
+
+    Whose act it is: ``citizen``, or ``external_id`` in the world of ``source``, or (both absent) the citizen who asks.
+    """
+
+    kind: str
+    quantity: int
+    unit: Unit
+    occurred_at: datetime
+    ended_at: datetime | None = None
+    source: str
+    ref: str
+    citizen: CitizenId | None = None
+    external_id: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    tier: EvidenceTier | None = None
+    evidence: str | None = None
+
+
+class Reason(StrEnum):
+    """Why an action earned nothing, or waits for a person; conversion's own reasons keep their codes."""
+
+    NO_RULE = ConversionReason.NO_RULE.value
+    RULE_DISABLED = ConversionReason.RULE_DISABLED.value
+    BELOW_MINIMUM = ConversionReason.BELOW_MINIMUM.value
+    EVIDENCE_TOO_WEAK = ConversionReason.EVIDENCE_TOO_WEAK.value
+    CAP_REACHED = ConversionReason.CAP_REACHED.value
+    EARNS_NOTHING = ConversionReason.EARNS_NOTHING.value
+    CLAIMED = "CLAIMED"
+    PROCESSING_FAILED = "PROCESSING_FAILED"
+
+    def sentence(self, language: Language, period: Period | None = None) -> str:
+        """The sentence shown to a citizen; ``period`` is that of the cap that was used up."""
+        if self in _SENTENCES:
+            return _SENTENCES[self][0 if language is Language.ZH_CN else 1]
+        return ConversionReason(self.value).sentence(language, period)
+
+
+_SENTENCES: Mapping[Reason, tuple[str, str]] = {
+    Reason.CLAIMED: ("该行为已通过其他记录计入,不能重复计算", "this act was already counted through another record"),
+    Reason.PROCESSING_FAILED: ("该行为需要人工核实", "this act needs to be looked at by a person"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRef:
+    """The rule version that converted an action."""
+
+    code: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """How an action was settled; ``reason`` tells why it earned less than its quantity asks, or nothing."""
+
+    at: datetime
+    reason: Reason | None
+    period: Period | None = None
+    rule: RuleRef | None = None
+    credited_quantity: int = 0
+    asset: Asset | None = None
+    reduction_mg: int = 0
+    points: int = 0
+    transaction: TransactionId | None = None
+    claimed_by: ActionId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One low-carbon act of one citizen."""
+
+    citizen: CitizenId
+    source: str
+    ref: str
+    kind: str
+    quantity: int
+    unit: Unit
+    occurred_at: datetime
+    ended_at: datetime | None
+    attributes: Mapping[str, str]
+    tier: EvidenceTier
+    evidence: str | None
+    recorded_at: datetime
+    recorded_by: str
+    backfill: bool
+    status: Status = Status.PENDING
+    settlement: Settlement | None = None
+
+    @property
+    def id(self) -> ActionId:
+        """The id that this citizen, source and reference, and no others, always give."""
+        return ActionId(derived_id("act", self.citizen, self.source, self.ref))
+
+    @property
+    def shard(self) -> ShardNumber:
+        """The shard that settles this action."""
+        return shard_of(self.citizen)
+
+    @property
+    def payload(self) -> str:
+        """Hash of all that the same record, sent again, must repeat."""
+        return payload_hash(
+            [
+                self.kind,
+                self.quantity,
+                self.unit,
+                self.occurred_at,
+                self.ended_at,
+                dict(self.attributes),
+                self.tier.value,
+                self.evidence,
+            ]
+        )
+
+    @property
+    def reduction_mg(self) -> int:
+        """Milligrams CO2e credited; 0 until settled."""
+        return self.settlement.reduction_mg if self.settlement else 0
+
+    @property
+    def points(self) -> int:
+        """Points credited; 0 until settled."""
+        return self.settlement.points if self.settlement else 0

@@ -1,0 +1,138 @@
+"""Intake rules, pure: which requests are well formed, who may record them, and which physical act a record stands for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from backend.actions import errors
+from backend.identity.errors import ForbiddenError
+from backend.identity.model import PrincipalKind
+from backend.kernel.clock import to_milliseconds
+from backend.kernel.errors import InvalidInputError
+from backend.kernel.ids import derived_id
+from backend.kernel.units import INT64_MAX
+from backend.rules.model import EvidenceTier
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from backend.actions.model import Action, ActionRequest
+    from backend.identity.model import Principal
+    from backend.kernel.errors import DomainError
+    from backend.rules.model import Kind
+
+MAX_BATCH = 500
+CLOCK_SKEW = timedelta(minutes=5)
+MAX_ATTRIBUTES = 20
+TOKEN = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+ATTRIBUTE_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+ATTRIBUTE_VALUE = re.compile(r"[^\x00-\x1f\x7f]{0,200}")
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{8,64}")
+# What the word of each principal is worth: an operator's record, a citizen's device, a citizen's word.
+BEST_TIER = {PrincipalKind.PARTNER: EvidenceTier.OPERATOR, PrincipalKind.STAFF: EvidenceTier.OPERATOR}
+USUAL_TIER = {**BEST_TIER, PrincipalKind.CITIZEN: EvidenceTier.DECLARED}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The programme's intake window."""
+
+    oldest: timedelta
+
+
+def check_idempotency_key(key: str) -> None:
+    """Refuse a key that cannot be one.
+
+    Raises:
+        InvalidInputError: not 8–64 printable ASCII characters.
+    """
+    if not IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidInputError("idempotencyKey", "8–64 printable ASCII characters")
+
+
+def check_request(
+    request: ActionRequest, kind: Kind | None, *, window: Window, now: datetime, backfill: bool
+) -> DomainError | None:
+    """The first thing wrong with the request itself, in the order of the fields; None where it can be recorded."""
+    if kind is None:
+        return errors.UnknownKindError(request.kind[:64])
+    if request.unit is not kind.unit:
+        return errors.WrongUnitError(kind.code, request.unit, kind.unit)
+    if not 1 <= request.quantity <= kind.maximum:
+        return errors.QuantityOutOfRangeError(max(min(request.quantity, INT64_MAX), -INT64_MAX), 1, kind.maximum)
+    return _check_times(request, window=window, now=now, backfill=backfill) or _check_texts(request, kind)
+
+
+def _check_times(request: ActionRequest, *, window: Window, now: datetime, backfill: bool) -> DomainError | None:
+    for field, moment in (("occurredAt", request.occurred_at), ("endedAt", request.ended_at)):
+        if moment is None:
+            continue
+        try:
+            is_future = to_milliseconds(moment) > now + CLOCK_SKEW
+        except (ValueError, OverflowError):
+            return InvalidInputError(field, "a date and time with offset")
+        if is_future:
+            return errors.InFutureError(moment.isoformat())
+    if request.ended_at is not None and request.ended_at < request.occurred_at:
+        return errors.EndBeforeStartError()
+    if not backfill and request.occurred_at < now - window.oldest:
+        return errors.TooOldError(window.oldest.days)
+    return None
+
+
+def _check_texts(request: ActionRequest, kind: Kind) -> DomainError | None:
+    if not NAME.fullmatch(request.source):
+        return InvalidInputError("source", "1–64 letters, digits, dots, dashes and underscores")
+    texts = (("ref", request.ref), ("externalId", request.external_id), ("citizen", request.citizen))
+    for field, text in (*texts, ("evidence", request.evidence)):
+        if text is not None and not TOKEN.fullmatch(text):
+            return InvalidInputError(field, "1–128 characters, none of them control characters")
+    if len(request.attributes) > MAX_ATTRIBUTES:
+        return InvalidInputError("attributes", f"at most {MAX_ATTRIBUTES}")
+    for name, value in request.attributes.items():
+        if not ATTRIBUTE_NAME.fullmatch(name) or not ATTRIBUTE_VALUE.fullmatch(value):
+            return InvalidInputError("attributes", "names like station_from, values of at most 200 characters")
+    for name in kind.required_attributes:
+        if not request.attributes.get(name):
+            return InvalidInputError("attributes", f"{name} is required")
+    return None
+
+
+def check_authority(principal: Principal, request: ActionRequest, owner: str | None) -> DomainError | None:
+    """Whether the principal may record from this source (``owner``: the partner it belongs to) for this citizen.
+
+    A citizen records for themself, from a source that is no partner's; a partner from its own sources; an administrator
+    from any.
+    """
+    if principal.is_admin:
+        return None
+    if principal.kind is PrincipalKind.PARTNER:
+        return None if owner == principal.id else ForbiddenError(f"source {request.source}")
+    if principal.kind is not PrincipalKind.CITIZEN:
+        return ForbiddenError("recordAction")
+    if owner is not None:
+        return ForbiddenError(f"source {request.source}")
+    if request.external_id is not None or request.citizen not in (None, principal.citizen):
+        return ForbiddenError("another citizen's account")
+    return None
+
+
+def tier_of(principal: Principal, request: ActionRequest) -> EvidenceTier:
+    """The evidence tier the record gets: what is asked, but never above what the principal's word is worth."""
+    if request.tier is None:
+        return USUAL_TIER[principal.kind]
+    return min(request.tier, BEST_TIER.get(principal.kind, EvidenceTier.DEVICE))
+
+
+def fingerprints(action: Action, kind: Kind) -> tuple[str, ...]:
+    """Ids of the claims that stand for this physical act: its source reference, and each identity its kind declares."""
+    claims = [derived_id("claim", "ref", action.source, action.ref)]
+    for names in kind.claims:
+        values = [action.attributes.get(name, "") for name in names]
+        if all(values):
+            claims.append(derived_id("claim", "act", *names, *values))
+    return tuple(claims)

@@ -1,0 +1,271 @@
+"""The door to actions: record them (one by one in groups, or in batches) and read them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backend.actions import rules
+from backend.actions.errors import ActionConflictError, BatchTooLargeError, NotBoundError
+from backend.actions.model import Action
+from backend.identity.model import ExternalId, PrincipalKind
+from backend.kernel.clock import to_milliseconds
+from backend.kernel.crypto import payload_hash
+from backend.kernel.errors import AccessError, DomainError, IdempotencyConflictError
+from backend.mongo.idempotency import Use
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from backend.actions.model import ActionRequest
+    from backend.actions.store import ActionStore
+    from backend.identity.model import Principal
+    from backend.identity.service import Identity
+    from backend.kernel.clock import Clock
+    from backend.kernel.ids import ActionId, CitizenId
+    from backend.mongo.idempotency import IdempotencyKeys
+    from backend.rules.service import RuleBook, Rules
+
+MAX_PAGE = 200
+GROUP_LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A stored action, and whether this very call stored it."""
+
+    action: Action
+    is_new: bool
+
+
+Outcome = Recorded | DomainError
+
+
+@dataclass(frozen=True, slots=True)
+class _Submission:
+    principal: Principal
+    request: ActionRequest
+    key: str
+    result: asyncio.Future[Recorded]
+
+
+class Actions:
+    """Recording and reading of actions."""
+
+    def __init__(
+        self,
+        *,
+        store: ActionStore,
+        identity: Identity,
+        rule_service: Rules,
+        keys: IdempotencyKeys,
+        clock: Clock,
+        window: rules.Window,
+        wake: Callable[[Iterable[int]], None],
+    ) -> None:
+        self._store = store
+        self._identity = identity
+        self._rules = rule_service
+        self._keys = keys
+        self._clock = clock
+        self._window = window
+        self._wake = wake
+        self._waiting: list[_Submission] = []
+        self._committer: asyncio.Task[None] | None = None
+
+    async def record(self, principal: Principal, request: ActionRequest, *, key: str) -> Action:
+        """Record one action under an idempotency key; on return it is durable on a majority.
+
+        Records that arrive while another group is being written wait for the next one and share its two writes.
+
+        Raises:
+            DomainError: any refusal of ``rules.check_request``, ``ForbiddenError``, ``NotBoundError``,
+                ``ActionConflictError``, ``IdempotencyConflictError``; nothing was written.
+            UnavailableError: the effect is unknown; the same call again is safe.
+        """
+        rules.check_idempotency_key(key)
+        submission = _Submission(principal, request, key, asyncio.get_running_loop().create_future())
+        self._waiting.append(submission)
+        if self._committer is None or self._committer.done():
+            self._committer = asyncio.create_task(self._commit_groups(), name="group commit")
+        return (await submission.result).action
+
+    async def record_many(
+        self, principal: Principal, requests: Sequence[ActionRequest], *, key: str, backfill: bool = False
+    ) -> list[Outcome]:
+        """Record 1–500 actions; each is stored or refused on its own, in order.
+
+        Raises:
+            BatchTooLargeError, InvalidInputError, IdempotencyConflictError, AccessError: nothing was written.
+            UnavailableError: the effect is unknown; the same call again is safe.
+        """
+        rules.check_idempotency_key(key)
+        if not 1 <= len(requests) <= rules.MAX_BATCH:
+            raise BatchTooLargeError(len(requests), rules.MAX_BATCH)
+        now = self._clock.now()
+        asked = [(principal, request) for request in requests]
+        admitted = await self._admit(asked, now=now, backfill=backfill)
+        for outcome in admitted:
+            if isinstance(outcome, AccessError):
+                raise outcome
+        payload = payload_hash([_request_payload(request) for request in requests])
+        use = Use(str(principal), "recordActions", key, payload)
+        if await self._keys.claim_many([use], now=now) != [True]:
+            raise IdempotencyConflictError(key)
+        return await self._store_admitted(admitted)
+
+    async def _commit_groups(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._waiting[:GROUP_LIMIT], self._waiting[GROUP_LIMIT:]
+            try:
+                outcomes = await self._commit(group)
+            except Exception as error:  # noqa: BLE001 - whoever waits must learn it, whatever it is
+                outcomes = [error] * len(group)
+            for submission, outcome in zip(group, outcomes, strict=True):
+                if submission.result.done():  # its caller gave up waiting
+                    continue
+                if isinstance(outcome, Recorded):
+                    submission.result.set_result(outcome)
+                else:
+                    submission.result.set_exception(outcome)
+
+    async def _commit(self, group: Sequence[_Submission]) -> Sequence[Recorded | Exception]:
+        now = self._clock.now()
+        asked = [(submission.principal, submission.request) for submission in group]
+        admitted = await self._admit(asked, now=now, backfill=False)
+        claimed = [position for position, outcome in enumerate(admitted) if isinstance(outcome, Action)]
+        uses = [
+            Use(
+                str(group[position].principal),
+                "recordAction",
+                group[position].key,
+                payload_hash(_request_payload(group[position].request)),
+            )
+            for position in claimed
+        ]
+        for position, free in zip(claimed, await self._keys.claim_many(uses, now=now), strict=True):
+            if not free:
+                admitted[position] = IdempotencyConflictError(group[position].key)
+        return await self._store_admitted(admitted)
+
+    async def _admit(
+        self, asked: Sequence[tuple[Principal, ActionRequest]], *, now: datetime, backfill: bool
+    ) -> list[Action | DomainError]:
+        """Validate and authorise; reads only."""
+        book = await self._rules.book()
+        owners = await self._identity.find_source_owners({request.source for _, request in asked})
+        bound = await self._identity.find_bound(
+            {ExternalId(r.source, r.external_id) for _, r in asked if r.external_id is not None}
+        )
+        return [
+            await self._admit_one(principal, request, book=book, owners=owners, bound=bound, now=now, backfill=backfill)
+            for principal, request in asked
+        ]
+
+    async def _admit_one(
+        self,
+        principal: Principal,
+        request: ActionRequest,
+        *,
+        book: RuleBook,
+        owners: Mapping[str, str],
+        bound: Mapping[ExternalId, CitizenId],
+        now: datetime,
+        backfill: bool,
+    ) -> Action | DomainError:
+        refusal = rules.check_authority(principal, request, owners.get(request.source))
+        refusal = refusal or rules.check_request(
+            request, book.kinds.get(request.kind), window=self._window, now=now, backfill=backfill
+        )
+        if refusal is not None:
+            return refusal
+        citizen = await self._find_citizen(principal, request, bound)
+        if citizen is None:
+            return NotBoundError(request.source)
+        return Action(
+            citizen=citizen,
+            source=request.source,
+            ref=request.ref,
+            kind=request.kind,
+            quantity=request.quantity,
+            unit=request.unit,
+            occurred_at=to_milliseconds(request.occurred_at),
+            ended_at=to_milliseconds(request.ended_at) if request.ended_at else None,
+            attributes=request.attributes,
+            tier=rules.tier_of(principal, request),
+            evidence=request.evidence,
+            recorded_at=now,
+            recorded_by=str(principal),
+            backfill=backfill,
+        )
+
+    async def _find_citizen(
+        self, principal: Principal, request: ActionRequest, bound: Mapping[ExternalId, CitizenId]
+    ) -> CitizenId | None:
+        if principal.kind is PrincipalKind.CITIZEN:
+            return principal.citizen
+        if request.external_id is not None:
+            citizen = bound.get(ExternalId(request.source, request.external_id))
+            return citizen if request.citizen in (None, citizen) else None
+        if request.citizen is None:
+            return None
+        allowed = principal.is_admin or await self._identity.is_bound(request.citizen, request.source)
+        return request.citizen if allowed else None
+
+    async def _store_admitted(self, admitted: Sequence[Action | DomainError]) -> list[Outcome]:
+        actions = [outcome for outcome in admitted if isinstance(outcome, Action)]
+        stored_before = await self._store.insert(actions)
+        self._wake({action.shard for action in actions})
+        outcomes: list[Outcome] = []
+        position = -1
+        for outcome in admitted:
+            if not isinstance(outcome, Action):
+                outcomes.append(outcome)
+                continue
+            position += 1
+            earlier = stored_before.get(position)
+            if earlier is None:
+                outcomes.append(Recorded(outcome, is_new=True))
+            elif earlier.payload == outcome.payload:
+                outcomes.append(Recorded(earlier, is_new=False))
+            else:
+                outcomes.append(ActionConflictError(outcome.source, outcome.ref))
+        return outcomes
+
+    async def find_actions(self, ids: Iterable[ActionId]) -> dict[ActionId, Action]:
+        """Those of the actions that are recorded, whoever's they are: the caller authorises."""
+        return await self._store.find(ids)
+
+    async def list_actions(
+        self,
+        citizen: CitizenId,
+        *,
+        limit: int,
+        older_than: tuple[datetime, str] | None = None,
+        newer_than: tuple[datetime, str] | None = None,
+        newest: bool = True,
+    ) -> list[Action]:
+        """At most ``limit`` (≤ 200) actions of the citizen between two (occurred_at, id) places, newest act first."""
+        actions = await self._store.list_for(
+            citizen, older_than=older_than, newer_than=newer_than, limit=min(limit, MAX_PAGE), newest=newest
+        )
+        return actions if newest else actions[::-1]
+
+
+def _request_payload(request: ActionRequest) -> list[object]:
+    return [
+        request.kind,
+        request.quantity,
+        request.unit,
+        request.occurred_at,
+        request.ended_at,
+        request.source,
+        request.ref,
+        request.citizen,
+        request.external_id,
+        dict(request.attributes),
+        request.tier.value if request.tier else None,
+        request.evidence,
+    ]

@@ -1,0 +1,346 @@
+"""Actions, claims, cap totals and shard fences in MongoDB, and every query on them.
+
+Actions are sharded by (shard, citizen); claims by their ``_id``, which is the fingerprint, so a double claim is
+impossible by index.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bson import Int64
+from pymongo import UpdateOne
+
+from backend.actions.model import Action, Reason, RuleRef, Settlement, Status
+from backend.kernel.ids import ActionId, CitizenId, TransactionId, shard_of
+from backend.kernel.units import Unit
+from backend.ledger.model import Asset
+from backend.mongo.collections import (
+    AMOUNT,
+    COUNTER,
+    FLAG,
+    LONG,
+    MOMENT,
+    TEXT,
+    TEXT_MAP,
+    Collection,
+    Index,
+    nullable,
+    one_of,
+    record,
+)
+from backend.rules.model import CapUsage, EvidenceTier, Period
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from backend.kernel.ids import ShardNumber
+    from backend.mongo.client import Database, Document, Snapshot
+    from backend.mongo.transactions import Tx
+
+_SETTLEMENT = record(
+    {
+        "at": MOMENT,
+        "reason": nullable(one_of(*Reason)),
+        "period": nullable(one_of(*Period)),
+        "rule": nullable(record({"code": TEXT, "version": AMOUNT})),
+        "credited_quantity": COUNTER,
+        "asset": nullable(TEXT),
+        "reduction_mg": COUNTER,
+        "points": COUNTER,
+        "transaction": nullable(TEXT),
+        "claimed_by": nullable(TEXT),
+    }
+)
+ACTIONS = Collection(
+    "actions",
+    record(
+        {
+            "_id": TEXT,
+            "shard": LONG,
+            "citizen": TEXT,
+            "source": TEXT,
+            "ref": TEXT,
+            "payload": TEXT,
+            "kind": TEXT,
+            "quantity": AMOUNT,
+            "unit": one_of(*Unit),
+            "occurred_at": MOMENT,
+            "ended_at": nullable(MOMENT),
+            "attributes": TEXT_MAP,
+            "tier": one_of(*(tier.value for tier in EvidenceTier)),
+            "evidence": nullable(TEXT),
+            "recorded_at": MOMENT,
+            "recorded_by": TEXT,
+            "backfill": FLAG,
+            "status": one_of(*Status),
+            "settlement": nullable(_SETTLEMENT),
+        }
+    ),
+    (
+        Index("pending", [("shard", 1), ("recorded_at", 1), ("_id", 1)], partial={"status": Status.PENDING.value}),
+        Index("citizen_occurred", [("citizen", 1), ("occurred_at", -1), ("_id", -1)]),
+    ),
+)
+CLAIMS = Collection("claims", record({"_id": TEXT, "action": TEXT, "citizen": TEXT}))
+CAP_TOTALS = Collection(
+    "cap_totals",
+    record({"_id": TEXT, "citizen": TEXT, "count": COUNTER, "quantity": COUNTER, "reduction_mg": COUNTER}),
+    (Index("citizen", [("citizen", 1)]),),
+)
+SHARD_FENCES = Collection("shard_fences", record({"_id": LONG, "token": AMOUNT}))
+COLLECTIONS = (ACTIONS, CLAIMS, CAP_TOTALS, SHARD_FENCES)
+
+
+def action_to_document(action: Action) -> Document:
+    """The action as stored."""
+    return {
+        "_id": action.id,
+        "shard": Int64(action.shard),
+        "citizen": action.citizen,
+        "source": action.source,
+        "ref": action.ref,
+        "payload": action.payload,
+        "kind": action.kind,
+        "quantity": Int64(action.quantity),
+        "unit": action.unit.value,
+        "occurred_at": action.occurred_at,
+        "ended_at": action.ended_at,
+        "attributes": dict(action.attributes),
+        "tier": action.tier.value,
+        "evidence": action.evidence,
+        "recorded_at": action.recorded_at,
+        "recorded_by": action.recorded_by,
+        "backfill": action.backfill,
+        "status": action.status.value,
+        "settlement": settlement_to_document(action.settlement) if action.settlement else None,
+    }
+
+
+def settlement_to_document(settlement: Settlement) -> Document:
+    """The settlement as stored."""
+    rule = settlement.rule
+    return {
+        "at": settlement.at,
+        "reason": settlement.reason.value if settlement.reason else None,
+        "period": settlement.period.value if settlement.period else None,
+        "rule": {"code": rule.code, "version": Int64(rule.version)} if rule else None,
+        "credited_quantity": Int64(settlement.credited_quantity),
+        "asset": settlement.asset,
+        "reduction_mg": Int64(settlement.reduction_mg),
+        "points": Int64(settlement.points),
+        "transaction": settlement.transaction,
+        "claimed_by": settlement.claimed_by,
+    }
+
+
+def action_from_document(document: Mapping[str, Any]) -> Action:
+    """The stored action."""
+    settled = document["settlement"]
+    return Action(
+        citizen=CitizenId(document["citizen"]),
+        source=document["source"],
+        ref=document["ref"],
+        kind=document["kind"],
+        quantity=int(document["quantity"]),
+        unit=Unit(document["unit"]),
+        occurred_at=document["occurred_at"],
+        ended_at=document["ended_at"],
+        attributes=document["attributes"],
+        tier=EvidenceTier(document["tier"]),
+        evidence=document["evidence"],
+        recorded_at=document["recorded_at"],
+        recorded_by=document["recorded_by"],
+        backfill=document["backfill"],
+        status=Status(document["status"]),
+        settlement=_settlement_from_document(settled) if settled else None,
+    )
+
+
+def _settlement_from_document(document: Mapping[str, Any]) -> Settlement:
+    rule, asset = document["rule"], document["asset"]
+    return Settlement(
+        at=document["at"],
+        reason=Reason(document["reason"]) if document["reason"] else None,
+        period=Period(document["period"]) if document["period"] else None,
+        rule=RuleRef(rule["code"], int(rule["version"])) if rule else None,
+        credited_quantity=int(document["credited_quantity"]),
+        asset=Asset(asset) if asset else None,
+        reduction_mg=int(document["reduction_mg"]),
+        points=int(document["points"]),
+        transaction=TransactionId(document["transaction"]) if document["transaction"] else None,
+        claimed_by=ActionId(document["claimed_by"]) if document["claimed_by"] else None,
+    )
+
+
+class ActionStore:
+    """Actions as committed, and the writes that need no transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def insert(self, actions: Sequence[Action]) -> dict[int, Action]:
+        """Insert those not recorded before, durably; returns the stored action at each position that was."""
+        refused = await self._database.insert_many(ACTIONS.name, [action_to_document(action) for action in actions])
+        if not refused:
+            return {}
+        stored = await self.find({actions[position].id for position in refused})
+        return {position: stored[actions[position].id] for position in refused}
+
+    async def find(self, ids: Iterable[ActionId]) -> dict[ActionId, Action]:
+        """Those of the actions that are recorded."""
+        wanted = list(ids)
+        found = await self._database.find(ACTIONS.name, {"_id": {"$in": wanted}}, limit=len(wanted) or 1)
+        return {action.id: action for action in map(action_from_document, found)}
+
+    async def list_for(
+        self,
+        citizen: CitizenId,
+        *,
+        older_than: tuple[datetime, str] | None,
+        newer_than: tuple[datetime, str] | None,
+        limit: int,
+        newest: bool,
+    ) -> list[Action]:
+        """At most ``limit`` actions of the citizen between two (occurred_at, id) places, from the newest or the oldest."""
+        query: dict[str, Any] = {"citizen": citizen}
+        bounds = [_beyond(place, operator) for place, operator in ((older_than, "$lt"), (newer_than, "$gt")) if place]
+        if bounds:
+            query["$and"] = bounds
+        order = -1 if newest else 1
+        found = await self._database.find(
+            ACTIONS.name, query, limit=limit, sort=[("occurred_at", order), ("_id", order)]
+        )
+        return [action_from_document(document) for document in found]
+
+    async def list_pending(self, shard: ShardNumber, limit: int) -> list[ActionId]:
+        """The shard's pending actions that waited longest."""
+        found = await self._database.find(
+            ACTIONS.name,
+            {"shard": Int64(shard), "status": Status.PENDING.value},
+            limit=limit,
+            sort=[("recorded_at", 1), ("_id", 1)],
+            fields=["_id"],
+        )
+        return [ActionId(document["_id"]) for document in found]
+
+    async def oldest_pending(self, shard: ShardNumber) -> datetime | None:
+        """When the shard's longest waiting action was recorded."""
+        found = await self._database.find(
+            ACTIONS.name,
+            {"shard": Int64(shard), "status": Status.PENDING.value},
+            limit=1,
+            sort=[("recorded_at", 1), ("_id", 1)],
+            fields=["recorded_at"],
+        )
+        moment: datetime | None = found[0]["recorded_at"] if found else None
+        return moment
+
+    async def take_fence(self, shard: ShardNumber) -> int:
+        """A token greater than every one taken before for the shard; earlier holders can no longer write."""
+        document = await self._database.find_one_and_update(
+            SHARD_FENCES.name, {"_id": Int64(shard)}, {"$inc": {"token": Int64(1)}}, upsert=True
+        )
+        assert document is not None
+        return int(document["token"])
+
+    async def totals(self, match: Mapping[str, Any]) -> list[Document]:
+        """Count, grams and points of the matching actions by kind, status and reason."""
+        return await self._database.aggregate(
+            ACTIONS.name,
+            [
+                {"$match": dict(match)},
+                {
+                    "$group": {
+                        "_id": {"kind": "$kind", "status": "$status", "reason": "$settlement.reason"},
+                        "count": {"$sum": 1},
+                        "reduction_mg": {"$sum": "$settlement.reduction_mg"},
+                        "points": {"$sum": "$settlement.points"},
+                    }
+                },
+                {"$sort": {"_id": 1}},
+            ],
+        )
+
+
+def _beyond(place: tuple[datetime, str], operator: str) -> Document:
+    moment, action = place
+    return {
+        "$or": [{"occurred_at": {operator: moment}}, {"occurred_at": moment, "_id": {operator: action}}],
+    }
+
+
+class SettlingWrites:
+    """What settling reads and writes inside one MongoDB transaction."""
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+
+    async def holds_fence(self, shard: ShardNumber, token: int) -> bool:
+        """Whether no later holder took the shard."""
+        return await self._tx.find_one(SHARD_FENCES.name, {"_id": Int64(shard), "token": Int64(token)}) is not None
+
+    async def pending(self, ids: Sequence[ActionId]) -> list[Action]:
+        """Those of the actions that still wait, oldest act first."""
+        found = await self._tx.find(ACTIONS.name, {"_id": {"$in": list(ids)}, "status": Status.PENDING.value})
+        return sorted(map(action_from_document, found), key=lambda action: (action.occurred_at, action.id))
+
+    async def claimed(self, fingerprints: Iterable[str]) -> dict[str, ActionId]:
+        """The winner of each fingerprint that is claimed."""
+        found = await self._tx.find(CLAIMS.name, {"_id": {"$in": list(fingerprints)}})
+        return {document["_id"]: ActionId(document["action"]) for document in found}
+
+    async def cap_totals(self, ids: Iterable[str]) -> dict[str, CapUsage]:
+        """What is used of each cap that was touched before."""
+        found = await self._tx.find(CAP_TOTALS.name, {"_id": {"$in": list(ids)}})
+        return {
+            document["_id"]: CapUsage(int(document["count"]), int(document["quantity"]), int(document["reduction_mg"]))
+            for document in found
+        }
+
+    async def write(
+        self,
+        settled: Sequence[Action],
+        claims: Mapping[str, Action],
+        cap_additions: Mapping[str, tuple[CitizenId, CapUsage]],
+    ) -> None:
+        """Claims, then cap totals, then the actions' outcomes."""
+        await self._tx.insert_many(
+            CLAIMS.name,
+            [
+                {"_id": fingerprint, "action": action.id, "citizen": action.citizen}
+                for fingerprint, action in claims.items()
+            ],
+        )
+        await self._tx.bulk_write(CAP_TOTALS.name, [_add(key, *added) for key, added in cap_additions.items()])
+        await self._tx.bulk_write(ACTIONS.name, [_settle(action) for action in settled])
+
+
+def _add(key: str, citizen: CitizenId, usage: CapUsage) -> UpdateOne:
+    added = {
+        "count": Int64(usage.count),
+        "quantity": Int64(usage.quantity),
+        "reduction_mg": Int64(usage.reduction_mg),
+    }
+    return UpdateOne({"_id": key}, {"$setOnInsert": {"citizen": citizen}, "$inc": added}, upsert=True)
+
+
+def _settle(action: Action) -> UpdateOne:
+    assert action.settlement is not None
+    return UpdateOne(
+        {"_id": action.id, "shard": Int64(shard_of(action.citizen)), "status": Status.PENDING.value},
+        {"$set": {"status": action.status.value, "settlement": settlement_to_document(action.settlement)}},
+    )
+
+
+async def stream_credited(snapshot: Snapshot) -> AsyncIterator[Action]:
+    """Every credited action, for the auditor."""
+    async for document in snapshot.stream(ACTIONS.name, {"status": Status.CREDITED.value}):
+        yield action_from_document(document)
+
+
+async def stream_claims(snapshot: Snapshot) -> AsyncIterator[Document]:
+    """Every claim, for the auditor."""
+    async for document in snapshot.stream(CLAIMS.name, {}):
+        yield document

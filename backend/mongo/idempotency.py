@@ -1,0 +1,58 @@
+"""Remembers which request used an idempotency key: one key, one payload, for at least thirty days."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from backend.kernel.ids import derived_id
+from backend.mongo.collections import MOMENT, TEXT, Collection, Index, record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from backend.mongo.client import Database
+
+KEPT_FOR = timedelta(days=35)
+IDEMPOTENCY_KEYS = Collection(
+    "idempotency_keys",
+    record({"_id": TEXT, "payload": TEXT, "expires_at": MOMENT}),
+    (Index("expires_at", [("expires_at", 1)], expire_after_s=0),),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One use of a key: whose, for which operation, with which payload (its hash)."""
+
+    principal: str
+    operation: str
+    key: str
+    payload: str
+
+
+class IdempotencyKeys:
+    """The register of used keys."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim_many(self, uses: Sequence[Use], *, now: datetime) -> list[bool]:
+        """For each use, whether the key is free or was used with the same payload; a new key is durable on return.
+
+        The ``_id`` is the lock: of two simultaneous uses one insert wins and the other compares payloads.
+        """
+        ids = [derived_id("key", use.principal, use.operation, use.key) for use in uses]
+        expires_at = now + KEPT_FOR
+        payloads: dict[str, str] = {}
+        for key_id, use in zip(ids, uses, strict=True):
+            payloads.setdefault(key_id, use.payload)
+        documents = [{"_id": key, "payload": payload, "expires_at": expires_at} for key, payload in payloads.items()]
+        refused = await self._database.insert_many(IDEMPOTENCY_KEYS.name, documents)
+        if refused:
+            taken = [documents[position]["_id"] for position in refused]
+            for found in await self._database.find(IDEMPOTENCY_KEYS.name, {"_id": {"$in": taken}}, limit=len(taken)):
+                payloads[found["_id"]] = found["payload"]
+        return [payloads[key_id] == use.payload for key_id, use in zip(ids, uses, strict=True)]

@@ -1,0 +1,77 @@
+"""A programme's settings as an immutable value, read strictly from its preset."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from importlib import resources
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class PresetError(ValueError):
+    """The preset cannot be used, and why."""
+
+
+class Programme(BaseModel):
+    """One city's deployment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    code: str = Field(pattern=r"^[a-z][a-z0-9-]{1,31}$")
+    name_zh: str
+    name_en: str
+    time_zone: str
+    profile: str
+    intake_window_days: int = Field(ge=1, le=366)
+    districts: list[str]
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        ZoneInfo(name)
+        return name
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of local days."""
+        return ZoneInfo(self.time_zone)
+
+    @property
+    def intake_window(self) -> timedelta:
+        """How old an act may be when it is recorded."""
+        return timedelta(days=self.intake_window_days)
+
+
+def load_programme(text: str) -> Programme:
+    """The programme a preset describes.
+
+    Raises:
+        PresetError: not YAML, an unknown or missing field, or a value out of range.
+    """
+    try:
+        return Programme.model_validate(yaml.safe_load(text))
+    except (yaml.YAMLError, ValidationError, KeyError) as error:
+        raise PresetError(str(error)) from error
+
+
+def shipped_presets() -> Sequence[str]:
+    """Codes of the presets that come with the product."""
+    folder = resources.files("backend.programme") / "presets"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def shipped_programme(code: str) -> Programme:
+    """The preset of that code.
+
+    Raises:
+        PresetError: no such preset is shipped.
+    """
+    if code not in shipped_presets():
+        raise PresetError(f"no preset {code!r}; shipped are {', '.join(shipped_presets())}")
+    return load_programme((resources.files("backend.programme") / "presets" / f"{code}.yaml").read_text("utf-8"))

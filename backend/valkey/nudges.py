@@ -1,0 +1,61 @@
+"""Debounced wake-ups: many writes to one shard send at most one task, and losing a wake-up only costs a sweep."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import structlog
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from redis.asyncio import Redis
+
+    from backend.valkey.task_queue import TaskQueue
+
+LOG = structlog.get_logger(__name__)
+DEBOUNCE_MS = 10_000
+
+
+class Nudges:
+    """Wakes the task of a shard, once until that task begins."""
+
+    def __init__(self, valkey: Redis, queue: TaskQueue, task: str) -> None:
+        self._valkey = valkey
+        self._queue = queue
+        self._task = task
+        self._waiting: set[int] = set()
+        self._sender: asyncio.Task[None] | None = None
+
+    def nudge(self, shards: Iterable[int]) -> None:
+        """Wake these shards' tasks soon; never fails and never waits."""
+        self._waiting.update(shards)
+        if self._waiting and (self._sender is None or self._sender.done()):
+            self._sender = asyncio.create_task(self._send(), name="nudges")
+
+    async def begin(self, shard: int) -> None:
+        """Called by the task before it reads its work: whatever is written from now on needs a new nudge."""
+        with contextlib.suppress(RedisError):
+            await self._valkey.delete(f"nudge:{shard}")
+
+    async def _send(self) -> None:
+        while self._waiting:
+            shards, self._waiting = sorted(self._waiting), set()
+            try:
+                async with self._valkey.pipeline(transaction=False) as pipe:
+                    for shard in shards:
+                        pipe.set(f"nudge:{shard}", "1", nx=True, px=DEBOUNCE_MS)
+                    asleep = [shard for shard, free in zip(shards, await pipe.execute(), strict=True) if free]
+                if asleep:
+                    await self._queue.send_many(self._task, asleep)
+            except (RedisError, OperationalError) as error:
+                LOG.warning("nudge lost; the sweeper will find the work", shards=len(shards), error=str(error))
+
+    async def flush(self) -> None:
+        """Wait until every nudge asked for so far is on its way."""
+        while self._sender is not None and not self._sender.done():
+            await asyncio.wait([self._sender])
