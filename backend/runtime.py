@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backend.actions.importing import Importing
 from backend.actions.rules import Window
 from backend.actions.service import Actions
 from backend.actions.settling import SETTLED_TOPIC, Settling
@@ -74,6 +75,7 @@ class Services:
     ledger: Ledger
     actions: Actions
     settling: Settling
+    importing: Importing
     relay: Relay
 
 
@@ -123,6 +125,16 @@ def _compose(
     ledger = Ledger(database, transactions, clock)
     store = ActionStore(database)
 
+    actions = Actions(
+        store=store,
+        identity=identity,
+        rule_service=rules,
+        keys=IdempotencyKeys(database),
+        clock=clock,
+        window=Window(programme.intake_window),
+        wake=nudges.nudge,
+    )
+
     async def tell_phones(item: Item) -> None:
         await channels.publish_many([(citizen_channel(event["citizen"]), event) for event in item.payload])
 
@@ -141,15 +153,8 @@ def _compose(
         identity=identity,
         rules=rules,
         ledger=ledger,
-        actions=Actions(
-            store=store,
-            identity=identity,
-            rule_service=rules,
-            keys=IdempotencyKeys(database),
-            clock=clock,
-            window=Window(programme.intake_window),
-            wake=nudges.nudge,
-        ),
+        actions=actions,
+        importing=Importing(store=store, actions=actions, identity=identity, clock=clock),
         settling=Settling(
             store=store,
             rule_service=rules,

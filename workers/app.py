@@ -24,7 +24,6 @@ app.conf.update(
 )
 
 
-
 def _on_process_start(**_: Any) -> None:
     open_loop()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from backend.kernel.crypto import payload_hash
@@ -32,6 +33,14 @@ class Status(StrEnum):
     WITHDRAWN = "WITHDRAWN"
 
 
+@dataclass(frozen=True, slots=True)
+class ImportRow:
+    """Where an imported action stood: the run of the importer and the first data row of it."""
+
+    run: str
+    row: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionRequest:
     """What somebody asks to record, before anything is checked.
@@ -51,6 +60,7 @@ class ActionRequest:
     attributes: Mapping[str, str] = field(default_factory=dict)
     tier: EvidenceTier | None = None
     evidence: str | None = None
+    import_row: ImportRow | None = None
 
 
 class Reason(StrEnum):
@@ -102,9 +112,9 @@ class Settlement:
     claimed_by: ActionId | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Action:
-    """One low-carbon act of one citizen."""
+    """One low-carbon act of one citizen; its digests are made once, so it has no slots."""
 
     citizen: CitizenId
     source: str
@@ -120,10 +130,11 @@ class Action:
     recorded_at: datetime
     recorded_by: str
     backfill: bool
+    import_row: ImportRow | None = None
     status: Status = Status.PENDING
     settlement: Settlement | None = None
 
-    @property
+    @cached_property
     def id(self) -> ActionId:
         """The id that this citizen, source and reference, and no others, always give."""
         return ActionId(derived_id("act", self.citizen, self.source, self.ref))
@@ -133,7 +144,7 @@ class Action:
         """The shard that settles this action."""
         return shard_of(self.citizen)
 
-    @property
+    @cached_property
     def payload(self) -> str:
         """Hash of all that the same record, sent again, must repeat."""
         return payload_hash(
@@ -158,3 +169,27 @@ class Action:
     def points(self) -> int:
         """Points credited; 0 until settled."""
         return self.settlement.points if self.settlement else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Total:
+    """What a group of actions earned together."""
+
+    kind: str
+    status: Status
+    reason: Reason | None
+    count: int
+    reduction_mg: int
+    points: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far an importer's run came over its file, should it be cut off."""
+
+    run: str
+    items: int
+    rows: int
+    recorded: int
+    duplicate: int
+    rejected: Mapping[str, int]

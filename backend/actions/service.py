@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from backend.actions.model import ActionRequest
+    from backend.actions.model import ActionRequest, Total
     from backend.actions.store import ActionStore
     from backend.identity.model import Principal
     from backend.identity.service import Identity
@@ -199,6 +199,7 @@ class Actions:
             recorded_at=now,
             recorded_by=str(principal),
             backfill=backfill,
+            import_row=request.import_row,
         )
 
     async def _find_citizen(
@@ -233,6 +234,10 @@ class Actions:
             else:
                 outcomes.append(ActionConflictError(outcome.source, outcome.ref))
         return outcomes
+
+    async def list_totals(self, run: str | None = None) -> list[Total]:
+        """Count, milligrams and points by kind, status and reason: of one importer's run, or of everything."""
+        return await self._store.totals(run)
 
     async def find_actions(self, ids: Iterable[ActionId]) -> dict[ActionId, Action]:
         """Those of the actions that are recorded, whoever's they are: the caller authorises."""

@@ -1,4 +1,4 @@
-"""Settling: a shard's pending actions, converted by the rules of their day and posted, one transaction a batch.
+"""Settling: some shards' pending actions, converted by the rules of their day and posted, one transaction a batch.
 
 A batch is all or nothing and repeats without effect: actions leave ``PENDING`` in the transaction that posts them, the
 ledger key is the action's id, and claims are unique documents. The lease avoids waste; the fence, the conflicts MongoDB
@@ -18,7 +18,7 @@ from backend.actions.model import Action, Reason, RuleRef, Settlement, Status
 from backend.actions.store import SettlingWrites
 from backend.kernel.clock import local_date
 from backend.kernel.errors import BusyError, TransientError
-from backend.kernel.ids import derived_id
+from backend.kernel.ids import ShardNumber, derived_id, new_id
 from backend.ledger.model import MINTS, POINTS, Posting, Transaction, TransactionKind, account_of, citizen_owner
 from backend.outbox.relay import new_item, write_item
 from backend.rules.conversion import Outcome, convert, list_cap_keys
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from backend.actions.store import ActionStore
     from backend.kernel.clock import Clock
-    from backend.kernel.ids import ActionId, CitizenId, ShardNumber
+    from backend.kernel.ids import ActionId, CitizenId
     from backend.ledger.service import Ledger
     from backend.mongo.transactions import Transactions, Tx
     from backend.outbox.relay import Item, Relay
@@ -89,70 +89,77 @@ class Settling:
         self._zone = zone
         self._batch_size = batch_size
 
-    async def settle_shard(self, shard: ShardNumber) -> int:
-        """Settle what waits in the shard unless another worker does; returns how many actions were settled.
+    async def settle(self, shards: Sequence[ShardNumber]) -> int:
+        """Settle what waits in those of the shards that no other worker settles; returns how many actions it settled.
 
         Raises:
             UnavailableError: MongoDB does not answer; what waits stays pending.
         """
-        async with self._leases.hold(f"settle:{shard}", ttl_ms=LEASE_MS) as is_held:
-            if not is_held:
-                return 0
-            # Before reading: an action recorded from now on sends its own nudge.
-            await self._nudges.begin(shard)
-            return await self._settle_held(shard)
+        count = 0
+        while shards:
+            async with self._leases.hold([_lease(shard) for shard in shards], ttl_ms=LEASE_MS) as held:
+                mine = [shard for shard in shards if _lease(shard) in held]
+                if not mine:
+                    return count
+                # Before reading: an action recorded from now on sends its own nudge.
+                await self._nudges.begin(mine)
+                count += await self._settle_held(mine)
+            # Whoever was nudged for these shards meanwhile found them held and left them to this worker.
+            shards = [ShardNumber(shard) for shard in await self._nudges.asked(mine)]
+        return count
 
-    async def _settle_held(self, shard: ShardNumber) -> int:
-        ids = await self._store.list_pending(shard, self._batch_size)
+    async def _settle_held(self, shards: Sequence[ShardNumber]) -> int:
+        ids = await self._store.list_pending(shards, self._batch_size)
         if not ids:
             return 0
-        token = await self._store.take_fence(shard)
+        claim = _Claim(tuple(shards), new_id("fence", self._clock.now()))
+        await self._store.take_fences(shards, claim.holder)
         count = 0
         for _ in range(MAX_BATCHES):
             try:
-                count += await self._settle_batch(shard, token, ids)
+                count += await self._settle_batch(claim, ids)
             except FenceLostError:
                 return count
             except BusyError:
                 break
             if len(ids) < self._batch_size:
                 return count
-            ids = await self._store.list_pending(shard, self._batch_size)
+            ids = await self._store.list_pending(shards, self._batch_size)
             if not ids:
                 return count
         # More is waiting: another task takes over, so that no shard keeps a worker for itself.
-        self._nudges.nudge([shard])
+        self._nudges.nudge(shards)
         return count
 
-    async def _settle_batch(self, shard: ShardNumber, token: int, ids: Sequence[ActionId]) -> int:
-        """Settle these actions in one transaction; where that cannot be, in halves, so one action never holds up the rest.
+    async def _settle_batch(self, claim: _Claim, ids: Sequence[ActionId]) -> int:
+        """Settle these actions in one transaction; where that cannot be, in halves: one action never holds up the rest.
 
         Raises:
-            FenceLostError: another worker took the shard.
+            FenceLostError: another worker took one of the shards.
             TransientError: MongoDB does not answer, or one action alone meets conflicts for too long.
         """
         now = self._clock.now()
         try:
-            return await self._post(shard, token, ids, now)
+            return await self._post(claim, ids, now)
         except FenceLostError:
             raise
         except TransientError as error:
             if len(ids) == 1 or not isinstance(error, BusyError):
                 raise
         except Exception:
-            LOG.exception("batch not settled; splitting it", shard=shard, size=len(ids))
+            LOG.exception("batch not settled; splitting it", size=len(ids))
             if len(ids) == 1:
-                return await self._set_aside(shard, token, ids[0], now)
+                return await self._set_aside(claim, ids[0], now)
         middle = len(ids) // 2
-        first = await self._settle_batch(shard, token, ids[:middle])
-        return first + await self._settle_batch(shard, token, ids[middle:])
+        first = await self._settle_batch(claim, ids[:middle])
+        return first + await self._settle_batch(claim, ids[middle:])
 
-    async def _post(self, shard: ShardNumber, token: int, ids: Sequence[ActionId], now: datetime) -> int:
+    async def _post(self, claim: _Claim, ids: Sequence[ActionId], now: datetime) -> int:
         blank = new_item(SETTLED_TOPIC, [], now)
 
         async def body(tx: Tx) -> tuple[Item, int]:
             writes = SettlingWrites(tx)
-            if not await writes.holds_fence(shard, token):
+            if not await writes.holds_fences(claim.shards, claim.holder):
                 raise FenceLostError
             actions = await writes.pending(ids)
             if not actions:
@@ -226,12 +233,12 @@ class Settling:
         )
         batch.settled.append(_settled(action, _STATUS[conversion.outcome], settlement))
 
-    async def _set_aside(self, shard: ShardNumber, token: int, action_id: ActionId, now: datetime) -> int:
+    async def _set_aside(self, claim: _Claim, action_id: ActionId, now: datetime) -> int:
         """Send to review an action that no transaction can settle, so that it is seen by a person and not retried."""
 
         async def body(tx: Tx) -> int:
             writes = SettlingWrites(tx)
-            if not await writes.holds_fence(shard, token):
+            if not await writes.holds_fences(claim.shards, claim.holder):
                 raise FenceLostError
             settlement = Settlement(at=now, reason=Reason.PROCESSING_FAILED)
             stuck = [_settled(action, Status.REVIEW, settlement) for action in await writes.pending([action_id])]
@@ -248,6 +255,18 @@ class Settling:
             if oldest is not None and oldest < before:
                 waiting.append(shard)
         return waiting
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """This worker's hold on shards, as the fence knows it."""
+
+    shards: tuple[ShardNumber, ...]
+    holder: str
+
+
+def _lease(shard: ShardNumber) -> str:
+    return f"settle:{shard}"
 
 
 @dataclass(frozen=True, slots=True)

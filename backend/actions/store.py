@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bson import Int64
 from pymongo import UpdateOne
 
-from backend.actions.model import Action, Reason, RuleRef, Settlement, Status
+from backend.actions.model import Action, Checkpoint, ImportRow, Reason, RuleRef, Settlement, Status, Total
 from backend.kernel.ids import ActionId, CitizenId, TransactionId, shard_of
 from backend.kernel.units import Unit
 from backend.ledger.model import Asset
@@ -74,12 +74,14 @@ ACTIONS = Collection(
             "recorded_at": MOMENT,
             "recorded_by": TEXT,
             "backfill": FLAG,
+            "import_row": nullable(record({"run": TEXT, "row": AMOUNT})),
             "status": one_of(*Status),
             "settlement": nullable(_SETTLEMENT),
         }
     ),
     (
         Index("pending", [("shard", 1), ("recorded_at", 1), ("_id", 1)], partial={"status": Status.PENDING.value}),
+        Index("import_status", [("import_row.run", 1), ("status", 1)], partial={"import_row.run": {"$type": "string"}}),
         Index("citizen_occurred", [("citizen", 1), ("occurred_at", -1), ("_id", -1)]),
     ),
 )
@@ -89,12 +91,28 @@ CAP_TOTALS = Collection(
     record({"_id": TEXT, "citizen": TEXT, "count": COUNTER, "quantity": COUNTER, "reduction_mg": COUNTER}),
     (Index("citizen", [("citizen", 1)]),),
 )
-SHARD_FENCES = Collection("shard_fences", record({"_id": LONG, "token": AMOUNT}))
-COLLECTIONS = (ACTIONS, CLAIMS, CAP_TOTALS, SHARD_FENCES)
+# Who took a shard last; only they may settle it.
+SHARD_FENCES = Collection("shard_fences", record({"_id": LONG, "holder": TEXT}))
+IMPORTS = Collection(
+    "imports",
+    record(
+        {
+            "_id": TEXT,
+            "run": TEXT,
+            "items": COUNTER,
+            "rows": COUNTER,
+            "recorded": COUNTER,
+            "duplicate": COUNTER,
+            "rejected": {"bsonType": "object", "additionalProperties": COUNTER},
+        }
+    ),
+)
+COLLECTIONS = (ACTIONS, CLAIMS, CAP_TOTALS, SHARD_FENCES, IMPORTS)
 
 
 def action_to_document(action: Action) -> Document:
     """The action as stored."""
+    imported = action.import_row
     return {
         "_id": action.id,
         "shard": Int64(action.shard),
@@ -113,6 +131,7 @@ def action_to_document(action: Action) -> Document:
         "recorded_at": action.recorded_at,
         "recorded_by": action.recorded_by,
         "backfill": action.backfill,
+        "import_row": {"run": imported.run, "row": Int64(imported.row)} if imported else None,
         "status": action.status.value,
         "settlement": settlement_to_document(action.settlement) if action.settlement else None,
     }
@@ -137,7 +156,7 @@ def settlement_to_document(settlement: Settlement) -> Document:
 
 def action_from_document(document: Mapping[str, Any]) -> Action:
     """The stored action."""
-    settled = document["settlement"]
+    settled, imported = document["settlement"], document["import_row"]
     return Action(
         citizen=CitizenId(document["citizen"]),
         source=document["source"],
@@ -153,6 +172,7 @@ def action_from_document(document: Mapping[str, Any]) -> Action:
         recorded_at=document["recorded_at"],
         recorded_by=document["recorded_by"],
         backfill=document["backfill"],
+        import_row=ImportRow(imported["run"], int(imported["row"])) if imported else None,
         status=Status(document["status"]),
         settlement=_settlement_from_document(settled) if settled else None,
     )
@@ -214,11 +234,11 @@ class ActionStore:
         )
         return [action_from_document(document) for document in found]
 
-    async def list_pending(self, shard: ShardNumber, limit: int) -> list[ActionId]:
-        """The shard's pending actions that waited longest."""
+    async def list_pending(self, shards: Sequence[ShardNumber], limit: int) -> list[ActionId]:
+        """The shards' pending actions that waited longest."""
         found = await self._database.find(
             ACTIONS.name,
-            {"shard": Int64(shard), "status": Status.PENDING.value},
+            {"shard": {"$in": [Int64(shard) for shard in shards]}, "status": Status.PENDING.value},
             limit=limit,
             sort=[("recorded_at", 1), ("_id", 1)],
             fields=["_id"],
@@ -237,24 +257,23 @@ class ActionStore:
         moment: datetime | None = found[0]["recorded_at"] if found else None
         return moment
 
-    async def take_fence(self, shard: ShardNumber) -> int:
-        """A token greater than every one taken before for the shard; earlier holders can no longer write."""
-        document = await self._database.find_one_and_update(
-            SHARD_FENCES.name, {"_id": Int64(shard)}, {"$inc": {"token": Int64(1)}}, upsert=True
-        )
-        assert document is not None
-        return int(document["token"])
+    async def take_fences(self, shards: Sequence[ShardNumber], holder: str) -> None:
+        """Make ``holder`` the last who took these shards; earlier holders can no longer settle them."""
+        changes = [
+            UpdateOne({"_id": Int64(shard)}, {"$set": {"holder": holder}}, upsert=True) for shard in sorted(shards)
+        ]
+        await self._database.bulk_write(SHARD_FENCES.name, changes)
 
-    async def totals(self, match: Mapping[str, Any]) -> list[Document]:
-        """Count, grams and points of the matching actions by kind, status and reason."""
-        return await self._database.aggregate(
+    async def totals(self, run: str | None = None) -> list[Total]:
+        """Count, milligrams and points by kind, status and reason: of one importer's run, or of everything."""
+        found = await self._database.aggregate(
             ACTIONS.name,
             [
-                {"$match": dict(match)},
+                {"$match": {"import_row.run": run} if run else {}},
                 {
                     "$group": {
                         "_id": {"kind": "$kind", "status": "$status", "reason": "$settlement.reason"},
-                        "count": {"$sum": 1},
+                        "count": {"$sum": Int64(1)},
                         "reduction_mg": {"$sum": "$settlement.reduction_mg"},
                         "points": {"$sum": "$settlement.points"},
                     }
@@ -262,6 +281,59 @@ class ActionStore:
                 {"$sort": {"_id": 1}},
             ],
         )
+        return [
+            Total(
+                kind=group["_id"]["kind"],
+                status=Status(group["_id"]["status"]),
+                reason=Reason(group["_id"]["reason"]) if group["_id"].get("reason") else None,
+                count=int(group["count"]),
+                reduction_mg=int(group["reduction_mg"]),
+                points=int(group["points"]),
+            )
+            for group in found
+        ]
+
+    async def count_pending(self, run: str) -> int:
+        """How many actions of an importer's run are not settled yet."""
+        query = {"import_row.run": run, "status": Status.PENDING.value}
+        return await self._database.count(ACTIONS.name, query)
+
+    async def list_rejected(self, run: str, *, after_row: int, limit: int) -> list[Action]:
+        """Rejected and reviewed actions of an importer's run, by row, from the row after ``after_row`` on."""
+        statuses = [Status.REJECTED.value, Status.REVIEW.value]
+        query = {"import_row.run": run, "status": {"$in": statuses}, "import_row.row": {"$gt": Int64(after_row)}}
+        found = await self._database.find(ACTIONS.name, query, limit=limit, sort=[("import_row.row", 1)])
+        return [action_from_document(document) for document in found]
+
+    async def load_checkpoint(self, file: str) -> Checkpoint | None:
+        """How far the last run over this file came, where it did not finish."""
+        found = await self._database.find_one(IMPORTS.name, {"_id": file})
+        if found is None:
+            return None
+        return Checkpoint(
+            run=found["run"],
+            items=int(found["items"]),
+            rows=int(found["rows"]),
+            recorded=int(found["recorded"]),
+            duplicate=int(found["duplicate"]),
+            rejected={code: int(count) for code, count in found["rejected"].items()},
+        )
+
+    async def save_checkpoint(self, file: str, checkpoint: Checkpoint) -> None:
+        """Remember how far a run came."""
+        progress = {
+            "run": checkpoint.run,
+            "items": Int64(checkpoint.items),
+            "rows": Int64(checkpoint.rows),
+            "recorded": Int64(checkpoint.recorded),
+            "duplicate": Int64(checkpoint.duplicate),
+            "rejected": {code: Int64(count) for code, count in checkpoint.rejected.items()},
+        }
+        await self._database.update_one(IMPORTS.name, {"_id": file}, {"$set": progress}, upsert=True)
+
+    async def drop_checkpoint(self, file: str) -> None:
+        """Forget a run that finished: the next one reads the file from the start."""
+        await self._database.delete_one(IMPORTS.name, {"_id": file})
 
 
 def _beyond(place: tuple[datetime, str], operator: str) -> Document:
@@ -277,9 +349,10 @@ class SettlingWrites:
     def __init__(self, tx: Tx) -> None:
         self._tx = tx
 
-    async def holds_fence(self, shard: ShardNumber, token: int) -> bool:
-        """Whether no later holder took the shard."""
-        return await self._tx.find_one(SHARD_FENCES.name, {"_id": Int64(shard), "token": Int64(token)}) is not None
+    async def holds_fences(self, shards: Sequence[ShardNumber], holder: str) -> bool:
+        """Whether nobody took one of the shards later."""
+        query = {"_id": {"$in": [Int64(shard) for shard in shards]}, "holder": holder}
+        return len(await self._tx.find(SHARD_FENCES.name, query, ["_id"])) == len(shards)
 
     async def pending(self, ids: Sequence[ActionId]) -> list[Action]:
         """Those of the actions that still wait, oldest act first."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import secrets
 from typing import TYPE_CHECKING, NewType
@@ -19,14 +18,10 @@ SHARD_COUNT = 64
 _SEPARATOR = b"\x1f"
 
 
-def _base32(raw: bytes) -> str:
-    return base64.b32hexencode(raw).decode().rstrip("=").lower()
-
-
 def new_id(prefix: str, now: datetime) -> str:
-    """A fresh id ``<prefix>_<26 characters>``: 48 bits of time, 80 of chance; text order is birth order."""
+    """A fresh id ``<prefix>_<32 hex digits>``: 48 bits of time, 80 of chance; text order is birth order."""
     milliseconds = int(now.timestamp() * 1000)
-    return f"{prefix}_{_base32(milliseconds.to_bytes(6, 'big') + secrets.token_bytes(10))}"
+    return f"{prefix}_{milliseconds:012x}{secrets.token_hex(10)}"
 
 
 def derived_id(prefix: str, *parts: str) -> str:
@@ -38,7 +33,7 @@ def derived_id(prefix: str, *parts: str) -> str:
     for part in parts:
         raw = part.encode()
         digest.update(str(len(raw)).encode() + _SEPARATOR + raw)
-    return f"{prefix}_{_base32(digest.digest()[:16])}"
+    return f"{prefix}_{digest.hexdigest()[:32]}"
 
 
 def shard_of(citizen: CitizenId) -> ShardNumber:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, NewType
 
 from backend.kernel.crypto import payload_hash
@@ -80,21 +81,24 @@ class Posting:
     amount: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Transaction:
-    """Postings that happen together, once: ``key`` names the cause and, by naming it, its home owner."""
+    """Postings that happen together, once: ``key`` names the cause and, by naming it, its home owner.
+
+    Its digests are made once, so it has no slots.
+    """
 
     key: str
     kind: TransactionKind
     postings: tuple[Posting, ...]
     cause: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def id(self) -> TransactionId:
         """The id that this key, and no other, always gives."""
         return TransactionId(derived_id("tx", self.key))
 
-    @property
+    @cached_property
     def payload(self) -> str:
         """Hash of all that a replay must repeat."""
         return payload_hash(

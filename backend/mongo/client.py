@@ -27,6 +27,7 @@ from backend.kernel.errors import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
+    from pymongo import UpdateOne
     from pymongo.asynchronous.client_session import AsyncClientSession
     from pymongo.asynchronous.database import AsyncDatabase
 
@@ -135,6 +136,11 @@ class Database:
         with translated():
             result = await self.raw[collection].update_one(query, change, upsert=upsert)
             return bool(result.matched_count or result.upserted_id is not None)
+
+    async def bulk_write(self, collection: str, changes: Sequence[UpdateOne]) -> None:
+        """Apply the changes, each atomic by itself."""
+        with translated():
+            await self.raw[collection].bulk_write(changes, ordered=False)
 
     async def find_one_and_update(
         self,

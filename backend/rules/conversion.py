@@ -62,7 +62,7 @@ _SENTENCES: Mapping[Reason, tuple[str, str]] = {
         "this act counts only with a record from a device or an operator",
     ),
     Reason.CAP_REACHED: ("{period}可计入的额度已用完", "the {period} limit is used up"),
-    Reason.EARNS_NOTHING: ("数量过小,折算后不足 1 毫克", "too little: it converts to less than one milligram"),
+    Reason.EARNS_NOTHING: ("数量过小，折算后不足 1 毫克", "too little: it converts to less than one milligram"),
 }
 
 
@@ -114,11 +114,11 @@ class Conversion:
 def period_key(period: Period, day: date) -> str:
     """The period that holds the local ``day``: ``2026-11-21``, ``2026-W47``, ``2026-11`` or ``2026``."""
     if period is Period.DAY:
-        return f"{day:%Y-%m-%d}"
+        return day.isoformat()
     if period is Period.WEEK:
         week = day.isocalendar()
         return f"{week.year:04}-W{week.week:02}"
-    return f"{day:%Y-%m}" if period is Period.MONTH else f"{day:%Y}"
+    return day.isoformat()[: len("2026-11") if period is Period.MONTH else len("2026")]
 
 
 def cap_key(cap: Cap, day: date) -> CapKey:

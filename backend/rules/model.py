@@ -95,9 +95,9 @@ class VersionStatus(StrEnum):
 class Kind:
     """A sort of act: ``maximum`` is the most base units one act can plausibly have (more is refused at intake).
 
-    Each entry of ``claims`` names attributes whose values together identify the physical act, whatever its kind: a metro
-    ride with and without its distance, or a car's day driven and not driven, meet in the same claim. ``has_duration``
-    kinds are expected to say when they ended.
+    Each entry of ``claims`` names attributes whose values together identify the physical act, whatever its kind: a
+    metro ride with and without its distance, or a car's day driven and not driven, meet in the same claim.
+    ``has_duration`` kinds are expected to say when they ended.
     """
 
     code: str

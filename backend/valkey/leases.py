@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from redis.asyncio import Redis
 
@@ -25,18 +25,21 @@ class Leases:
         self._release = valkey.register_script(RELEASE)
 
     @asynccontextmanager
-    async def hold(self, name: str, *, ttl_ms: int) -> AsyncIterator[bool]:
-        """Hold the lease for the block where it is free; tells whether it was. Without Valkey it counts as free."""
-        key, token = f"lease:{name}", secrets.token_hex(12)
+    async def hold(self, names: Sequence[str], *, ttl_ms: int) -> AsyncIterator[frozenset[str]]:
+        """Hold those of the leases that are free for the block, and tell which. Without Valkey all count as free."""
+        token = secrets.token_hex(12)
         try:
-            free = bool(await self._valkey.set(key, token, nx=True, px=ttl_ms))
+            async with self._valkey.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.set(f"lease:{name}", token, nx=True, px=ttl_ms)
+                held = frozenset(name for name, free in zip(names, await pipe.execute(), strict=True) if free)
         except RedisError:
-            # The fence in MongoDB still lets only one of several holders write.
-            yield True
+            # The fence in MongoDB still lets only the latest of several holders write.
+            yield frozenset(names)
             return
         try:
-            yield free
+            yield held
         finally:
-            if free:
-                with contextlib.suppress(RedisError):  # then it ends by itself after ttl_ms
-                    await self._release(keys=[key], args=[token])
+            with contextlib.suppress(RedisError):  # then they end by themselves after ttl_ms
+                for name in held:
+                    await self._release(keys=[f"lease:{name}"], args=[token])

@@ -1,4 +1,7 @@
-"""Debounced wake-ups: many writes to one shard send at most one task, and losing a wake-up only costs a sweep."""
+"""Debounced wake-ups: many writes to one shard send at most one task, and losing a wake-up only costs a sweep.
+
+Shards woken in the same moment share a task.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from redis.asyncio import Redis
 
@@ -19,6 +22,13 @@ if TYPE_CHECKING:
 
 LOG = structlog.get_logger(__name__)
 DEBOUNCE_MS = 10_000
+GATHER_S = 0.02
+# Few enough that a backlog in all shards keeps several workers busy.
+SHARDS_PER_TASK = 16
+
+
+def _key(shard: int) -> str:
+    return f"nudge:{shard}"
 
 
 class Nudges:
@@ -37,21 +47,32 @@ class Nudges:
         if self._waiting and (self._sender is None or self._sender.done()):
             self._sender = asyncio.create_task(self._send(), name="nudges")
 
-    async def begin(self, shard: int) -> None:
+    async def begin(self, shards: Iterable[int]) -> None:
         """Called by the task before it reads its work: whatever is written from now on needs a new nudge."""
         with contextlib.suppress(RedisError):
-            await self._valkey.delete(f"nudge:{shard}")
+            await self._valkey.delete(*map(_key, shards))
+
+    async def asked(self, shards: Sequence[int]) -> list[int]:
+        """Those of the shards that were nudged since their task began."""
+        try:
+            marks = await self._valkey.mget([_key(shard) for shard in shards])
+        except RedisError:
+            return []
+        return [shard for shard, mark in zip(shards, marks, strict=True) if mark]
 
     async def _send(self) -> None:
         while self._waiting:
+            # A few milliseconds let simultaneous records share one task.
+            await asyncio.sleep(GATHER_S)
             shards, self._waiting = sorted(self._waiting), set()
             try:
                 async with self._valkey.pipeline(transaction=False) as pipe:
                     for shard in shards:
-                        pipe.set(f"nudge:{shard}", "1", nx=True, px=DEBOUNCE_MS)
+                        pipe.set(_key(shard), "1", nx=True, px=DEBOUNCE_MS)
                     asleep = [shard for shard, free in zip(shards, await pipe.execute(), strict=True) if free]
-                if asleep:
-                    await self._queue.send_many(self._task, asleep)
+                groups = [asleep[start : start + SHARDS_PER_TASK] for start in range(0, len(asleep), SHARDS_PER_TASK)]
+                if groups:
+                    await self._queue.send_many(self._task, groups)
             except (RedisError, OperationalError) as error:
                 LOG.warning("nudge lost; the sweeper will find the work", shards=len(shards), error=str(error))
 

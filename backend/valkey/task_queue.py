@@ -34,15 +34,15 @@ class TaskQueue:
         self._celery = Celery("tanhui-producer", broker=broker_url)
         self._celery.conf.update(broker_options())
 
-    async def send_many(self, name: str, arguments: Sequence[int | str]) -> None:
-        """Send one task per argument; the broker's client blocks, so it gets a thread of its own.
+    async def send_many(self, name: str, arguments: Sequence[Sequence[int]]) -> None:
+        """Send one task per list of numbers; the broker's client blocks, so it gets a thread of its own.
 
         Raises:
             kombu.exceptions.OperationalError: the broker does not answer.
         """
         await asyncio.to_thread(self._send_all, name, arguments)
 
-    def _send_all(self, name: str, arguments: Sequence[int | str]) -> None:
+    def _send_all(self, name: str, arguments: Sequence[Sequence[int]]) -> None:
         with self._celery.producer_or_acquire() as producer:
             for argument in arguments:
                 self._celery.send_task(name, [argument], producer=producer, retry=False)

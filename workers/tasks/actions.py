@@ -13,19 +13,18 @@ from workers.app import app
 SHARDS = [ShardNumber(number) for number in range(SHARD_COUNT)]
 
 
-@app.task(name=SETTLE_TASK, autoretry_for=(TransientError,), max_retries=3, retry_backoff=1)  # type: ignore[untyped-decorator]
-def settle(shard: int) -> None:
-    """Settle what waits in the shard."""
-    loop.run(lambda services: services.settling.settle_shard(ShardNumber(shard)))
+@app.task(name=SETTLE_TASK, autoretry_for=(TransientError,), max_retries=3, retry_backoff=1)
+def settle(shards: list[int]) -> None:
+    """Settle what waits in these shards."""
+    loop.run(lambda services: services.settling.settle([ShardNumber(shard) for shard in shards]))
 
 
-@app.task(name="actions.sweep")  # type: ignore[untyped-decorator]
+@app.task(name="actions.sweep")
 def sweep() -> None:
-    """Wake the shards whose nudge was lost."""
+    """Settle what a lost nudge forgot."""
     loop.run(_sweep)
 
 
 async def _sweep(services: Services) -> None:
     before = services.clock.now() - timedelta(milliseconds=services.settings.sweep_after_ms)
-    for shard in await services.settling.list_waiting(SHARDS, before=before):
-        await services.settling.settle_shard(shard)
+    await services.settling.settle(await services.settling.list_waiting(SHARDS, before=before))

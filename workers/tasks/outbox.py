@@ -6,7 +6,7 @@ from workers import loop
 from workers.app import app
 
 
-@app.task(name="outbox.drain")  # type: ignore[untyped-decorator]
+@app.task(name="outbox.drain")
 def drain() -> None:
     """Deliver what no process delivered right after its commit."""
     loop.run(lambda services: services.relay.drain())

@@ -1,0 +1,56 @@
+"""The ASGI application: mounts and lifespan, nothing else. Run it with ``tanhui api`` or ``tanhui up``."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+
+from backend.kernel.errors import UnavailableError
+from backend.runtime import open_services
+from backend.settings import Settings
+from schemas.request_path import GraphQLEndpoint
+from schemas.websocket import GraphQLSocket
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from backend.runtime import Services
+
+
+def create_app(services: Services | None = None) -> FastAPI:
+    """The application: on the given services, or (for uvicorn's factory) on its own for as long as it serves."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if services is not None:
+            _mount(app, services)
+            yield
+            return
+        async with open_services(Settings()) as opened:
+            _mount(app, opened)
+            yield
+
+    return FastAPI(title="Tanhui", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+
+
+def _mount(app: FastAPI, services: Services) -> None:
+    async def ready(_: Request) -> Response:
+        """200 once MongoDB answers, else 503."""
+        try:
+            await services.database.ping()
+        except UnavailableError:
+            return PlainTextResponse("mongodb does not answer\n", 503)
+        return PlainTextResponse("ready\n")
+
+    app.router.routes += [
+        Route("/readyz", ready),
+        Route("/graphql", GraphQLEndpoint(services).answer, methods=["POST"]),
+        WebSocketRoute("/graphql", GraphQLSocket(services)),
+    ]

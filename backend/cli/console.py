@@ -1,0 +1,80 @@
+"""What commands share: the two consoles, number formats, one way to fail, one way to run a service call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+import uvloop
+from rich.console import Console
+
+from backend.kernel.errors import DomainError
+from backend.process.errors import ServerError
+from backend.programme.model import PresetError
+from backend.rules.errors import ProfileError
+from backend.runtime import Services, open_services
+from backend.settings import Settings
+from backend.stack import StackError, find_running
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+Result = TypeVar("Result")
+OUT = Console()
+ERR = Console(stderr=True)
+
+
+class CommandError(RuntimeError):
+    """A command cannot do what is asked; the message says why and what would help."""
+
+
+ERRORS = (CommandError, DomainError, ServerError, StackError, PresetError, ProfileError)
+
+
+def fail(message: str) -> None:
+    """Say on standard error what went wrong."""
+    ERR.print(f"[bold red]✗[/] {message}", highlight=False)
+
+
+def quiet_logs(level: int = logging.WARNING) -> None:
+    """Log from ``level`` on, to standard error, so that standard output holds only what the command says."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def grams(milligrams: int) -> str:
+    """Milligrams as grams or kilograms for people, cut to one decimal."""
+    tenths = milligrams // 100
+    if tenths < 100_000:
+        return f"{tenths // 10:,}.{tenths % 10} g"
+    return f"{tenths // 10_000:,}.{tenths // 1_000 % 10} kg"
+
+
+def running_settings() -> Settings:
+    """Settings of the deployment this command speaks to.
+
+    Raises:
+        CommandError: none runs here and no server URLs are set.
+    """
+    settings = find_running(Settings())
+    if settings is None:
+        raise CommandError(
+            "nothing runs here: start it with `tanhui up`, or set TANHUI_MONGODB_URL and TANHUI_VALKEY_URL"
+        )
+    return settings
+
+
+def with_services(settings: Settings, call: Callable[[Services], Awaitable[Result]]) -> Result:
+    """Run one call on freshly opened services."""
+
+    async def called() -> Result:
+        async with open_services(settings) as services:
+            return await call(services)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(called())

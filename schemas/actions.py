@@ -1,0 +1,259 @@
+"""Recording acts and seeing what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from typing import Any
+
+import strawberry
+
+from backend.actions import errors
+from backend.actions.model import Action, ActionRequest, RuleRef
+from backend.actions.service import Recorded
+from backend.identity.errors import ForbiddenError
+from backend.kernel.errors import DomainError, IdempotencyConflictError, InvalidInputError, Refusal
+from backend.kernel.ids import ActionId, CitizenId
+from backend.runtime import citizen_channel
+from schemas.context import Info
+from schemas.enums import EvidenceTier, Reason, Status, Unit
+from schemas.refusals import RefusalInterface, result_union, show
+from schemas.relay import Node, from_global_id
+from schemas.scalars import BigInt, JsonMap
+from schemas.view import view
+
+
+@view(of=RuleRef, name="RuleRef")
+class RuleRefType:
+    """The rule version that converted an action."""
+
+    code: str
+    version: int
+
+
+@view(of=Action, name="Action")
+class ActionType(Node):
+    """One low-carbon act of one citizen, and what it earned."""
+
+    kind: str
+    status: Status
+    quantity: BigInt
+    unit: Unit
+    occurred_at: datetime
+    ended_at: datetime | None
+    recorded_at: datetime
+    source: str
+    ref: str
+    reduction_mg: BigInt
+    points: BigInt
+
+    @strawberry.field
+    @staticmethod
+    def evidence_tier(parent: strawberry.Parent[Action]) -> EvidenceTier:
+        """Who recorded the act."""
+        return parent.tier
+
+    @strawberry.field
+    @staticmethod
+    def settled_at(parent: strawberry.Parent[Action]) -> datetime | None:
+        """When it was converted."""
+        return parent.settlement.at if parent.settlement else None
+
+    @strawberry.field
+    @staticmethod
+    def credited_quantity(parent: strawberry.Parent[Action]) -> BigInt:
+        """How much of the quantity counted."""
+        return BigInt(parent.settlement.credited_quantity if parent.settlement else 0)
+
+    @strawberry.field(graphql_type=RuleRefType | None)
+    @staticmethod
+    def rule(parent: strawberry.Parent[Action]) -> RuleRef | None:
+        """The rule version that converted it."""
+        return parent.settlement.rule if parent.settlement else None
+
+    @strawberry.field
+    @staticmethod
+    def reason_code(parent: strawberry.Parent[Action]) -> Reason | None:
+        """Why it earned nothing, or waits for a person."""
+        return parent.settlement.reason if parent.settlement else None
+
+    @strawberry.field
+    @staticmethod
+    def reason(parent: strawberry.Parent[Action], info: Info) -> str | None:
+        """The same in words, in the language of the request."""
+        settlement = parent.settlement
+        if settlement is None or settlement.reason is None:
+            return None
+        return settlement.reason.sentence(info.context.language, settlement.period)
+
+    @strawberry.field
+    @staticmethod
+    def transaction_id(parent: strawberry.Parent[Action]) -> str | None:
+        """The transaction that credited it."""
+        return parent.settlement.transaction if parent.settlement else None
+
+
+@strawberry.input
+class EvidenceInput:
+    """What backs the act: who recorded it (never above what the caller's word is worth), and a reference to look it up."""
+
+    tier: EvidenceTier | None = None
+    reference: str | None = None
+
+
+@strawberry.input
+class ActionInput:
+    """One act. Without ``citizen`` and ``externalId`` it is the caller's own.
+
+    ``externalId`` is the card or user number in the world of ``source``; ``ref`` is the source's own reference, unique
+    for ever; ``attributes`` are texts such as ``card``, ``entered_at`` or ``trip_id`` that identify the physical act.
+    """
+
+    kind: str
+    quantity: BigInt
+    unit: Unit
+    occurred_at: datetime
+    ended_at: datetime | None = None
+    source: str
+    ref: str
+    citizen: strawberry.ID | None = None
+    external_id: str | None = None
+    attributes: JsonMap | None = None
+    evidence: EvidenceInput | None = None
+
+
+@strawberry.input
+class RecordActionInput(ActionInput):
+    """One act under an idempotency key of 8–64 characters."""
+
+    idempotency_key: str
+
+
+@strawberry.input
+class RecordActionsInput:
+    """1–500 acts under one idempotency key."""
+
+    idempotency_key: str
+    actions: list[ActionInput]
+
+
+INTAKE_REFUSALS: tuple[type[Refusal], ...] = (
+    errors.UnknownKindError,
+    errors.WrongUnitError,
+    errors.QuantityOutOfRangeError,
+    errors.InFutureError,
+    errors.TooOldError,
+    errors.EndBeforeStartError,
+    errors.NotBoundError,
+    errors.ActionConflictError,
+    IdempotencyConflictError,
+    InvalidInputError,
+)
+RecordActionResult: Any = result_union("RecordActionResult", ActionType, *INTAKE_REFUSALS)
+
+
+@strawberry.type
+class RecordedActions:
+    """What became of each act of the batch, in its order."""
+
+    results: list[Action | RefusalInterface] = strawberry.field(graphql_type=list[RecordActionResult])
+
+
+RecordActionsResult: Any = result_union(
+    "RecordActionsResult",
+    RecordedActions,
+    errors.BatchTooLargeError,
+    IdempotencyConflictError,
+    InvalidInputError,
+)
+
+
+def _request(given: ActionInput) -> ActionRequest:
+    attributes: dict[str, Any] = given.attributes or {}
+    if not all(isinstance(value, str) for value in attributes.values()):
+        raise InvalidInputError("attributes", "values must be texts")
+    return ActionRequest(
+        kind=given.kind,
+        quantity=given.quantity,
+        unit=given.unit,
+        occurred_at=given.occurred_at,
+        ended_at=given.ended_at,
+        source=given.source,
+        ref=given.ref,
+        citizen=_citizen_id(given.citizen),
+        external_id=given.external_id,
+        attributes=attributes,
+        tier=given.evidence.tier if given.evidence else None,
+        evidence=given.evidence.reference if given.evidence else None,
+    )
+
+
+def _citizen_id(given: str | None) -> CitizenId | None:
+    if given is None:
+        return None
+    parts = from_global_id(given)
+    return CitizenId(parts[1] if parts and parts[0] == "Citizen" else given)
+
+
+@strawberry.type
+class ActionsQuery:
+    """Queries on actions."""
+
+    @strawberry.field(graphql_type=ActionType | None)
+    async def action(self, info: Info, id: strawberry.ID) -> Action | None:  # noqa: A002 - the contract's name
+        """One action; null where it does not exist or belongs to somebody else."""
+        parts = from_global_id(id)
+        action = await info.context.actions.load(ActionId(parts[1] if parts and parts[0] == "Action" else id))
+        return action if action is not None and info.context.may_see(action.citizen) else None
+
+
+@strawberry.type
+class ActionsMutation:
+    """Mutations on actions."""
+
+    @strawberry.mutation(graphql_type=RecordActionResult)
+    async def record_action(self, info: Info, input: RecordActionInput) -> Action:  # noqa: A002
+        """Record one act; the reply comes when it is durable, its points follow within a second or so.
+
+        Citizens record for themselves, partners from their own sources for citizens bound to them.
+        """
+        principal = info.context.require_principal()
+        return await info.context.services.actions.record(principal, _request(input), key=input.idempotency_key)
+
+    @strawberry.mutation(graphql_type=RecordActionsResult)
+    async def record_actions(self, info: Info, input: RecordActionsInput) -> RecordedActions:  # noqa: A002
+        """Record up to 500 acts; each is recorded or refused on its own."""
+        principal = info.context.require_principal()
+        requests = [_request(given) for given in input.actions]
+        outcomes = await info.context.services.actions.record_many(principal, requests, key=input.idempotency_key)
+        return RecordedActions(results=[_result(outcome, info) for outcome in outcomes])
+
+
+def _result(outcome: Recorded | DomainError, info: Info) -> Action | RefusalInterface:
+    if isinstance(outcome, Recorded):
+        return outcome.action
+    if isinstance(outcome, Refusal):
+        return show(outcome, info.context.language)
+    raise outcome
+
+
+@strawberry.type
+class ActionsSubscription:
+    """Subscriptions on actions."""
+
+    @strawberry.subscription(graphql_type=ActionType)
+    async def action_settled(self, info: Info) -> AsyncGenerator[Action, None]:
+        """The caller's own actions as they are settled."""
+        principal = info.context.require_principal()
+        if principal.citizen is None:
+            raise ForbiddenError("actionSettled")
+        async with info.context.services.channels.listen(citizen_channel(principal.citizen)) as events:
+            while True:
+                batch = [await events.get()]
+                while not events.empty():
+                    batch.append(events.get_nowait())
+                settled = await info.context.services.actions.find_actions([ActionId(e["action"]) for e in batch])
+                for event in batch:
+                    action = settled.get(ActionId(event["action"]))
+                    if action is not None:
+                        yield action

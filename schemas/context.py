@@ -1,0 +1,112 @@
+"""What a resolver knows of the request: the services, who asks, the language, and loaders that batch reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from strawberry.dataloader import DataLoader
+from strawberry.types import Info as StrawberryInfo
+
+from backend.identity.errors import ForbiddenError, UnauthenticatedError
+from backend.identity.model import Principal
+from backend.kernel.errors import Language
+
+if TYPE_CHECKING:
+    from backend.actions.model import Action
+    from backend.identity.model import Citizen
+    from backend.identity.tokens import Tokens
+    from backend.kernel.ids import ActionId, CitizenId
+    from backend.ledger.model import OwnerId, Page
+    from backend.rules.service import RuleBook
+    from backend.runtime import Services
+
+
+@dataclass
+class Context:
+    """One request's context."""
+
+    services: Services
+    principal: Principal | None
+    language: Language
+    # Strawberry's websocket handler stores the payload of connection_init here.
+    connection_params: dict[str, Any] | None = None
+    handshake_authorization: str | None = None
+    actions: DataLoader[ActionId, Action | None] = field(init=False)
+    citizens: DataLoader[CitizenId, Citizen | None] = field(init=False)
+    pages: DataLoader[OwnerId, Page] = field(init=False)
+    _book: RuleBook | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Make the loaders; each batches the ids asked for in one tick of the loop."""
+        self.actions = DataLoader(self._load_actions)
+        self.citizens = DataLoader(self._load_citizens)
+        self.pages = DataLoader(self._load_pages)
+
+    async def _load_actions(self, ids: list[ActionId]) -> list[Action | None]:
+        found = await self.services.actions.find_actions(ids)
+        return [found.get(action) for action in ids]
+
+    async def _load_citizens(self, ids: list[CitizenId]) -> list[Citizen | None]:
+        found = await self.services.identity.find_citizens(ids)
+        return [found.get(citizen) for citizen in ids]
+
+    async def _load_pages(self, owners: list[OwnerId]) -> list[Page]:
+        return [await self.services.ledger.get_page(owner) for owner in owners]
+
+    async def book(self) -> RuleBook:
+        """The rule book, the same for the whole request."""
+        if self._book is None:
+            self._book = await self.services.rules.book()
+        return self._book
+
+    def require_principal(self) -> Principal:
+        """Who asks.
+
+        Raises:
+            UnauthenticatedError: nobody signed in.
+        """
+        if self.principal is None:
+            raise UnauthenticatedError("no token")
+        return self.principal
+
+    def may_see(self, citizen: CitizenId) -> bool:
+        """Whether the principal may see this citizen's data: the citizen and staff may."""
+        principal = self.principal
+        return principal is not None and (principal.citizen == citizen or bool(principal.staff_roles))
+
+    def require_sight(self, citizen: CitizenId) -> None:
+        """Let pass who may see this citizen's data.
+
+        Raises:
+            UnauthenticatedError, ForbiddenError: the principal may not.
+        """
+        self.require_principal()
+        if not self.may_see(citizen):
+            raise ForbiddenError("another citizen's data")
+
+
+Info: TypeAlias = StrawberryInfo[Context, None]
+
+
+def preferred_language(accept_language: str | None) -> Language:
+    """The language of the first tag we speak in an Accept-Language header; Chinese where none is."""
+    for tag in (accept_language or "").split(","):
+        name = tag.split(";")[0].strip().lower()
+        if name.startswith("en"):
+            return Language.EN
+        if name.startswith("zh"):
+            return Language.ZH_CN
+    return Language.ZH_CN
+
+
+def authenticate(tokens: Tokens, authorization: str) -> Principal:
+    """The principal of an ``Authorization: Bearer …`` value.
+
+    Raises:
+        UnauthenticatedError: another scheme, or a token that is not valid.
+    """
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise UnauthenticatedError("Bearer token expected")
+    return tokens.read(token.strip())

@@ -1,0 +1,82 @@
+"""Composes the schema from the capabilities' parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import strawberry
+from strawberry.schema.config import StrawberryConfig
+
+from backend.actions.model import Action
+from backend.identity.model import Citizen
+from backend.kernel.errors import InvalidInputError
+from backend.kernel.ids import ActionId, CitizenId
+from schemas.actions import ActionsMutation, ActionsQuery, ActionsSubscription
+from schemas.citizens import CitizensQuery, CitizenType, EnterpriseType, MerchantType, PartnerType, StaffType
+from schemas.context import Info
+from schemas.faults import ShowErrors
+from schemas.programme import ProgrammeQuery
+from schemas.refusals import HANDLERS, RefusalInterface
+from schemas.relay import MAX_PAGE, Node, from_global_id
+from schemas.rules import RulesQuery
+from schemas.scalars import SCALARS
+
+SNAPSHOT = Path(__file__).with_name("schema.graphql")
+
+
+@strawberry.type
+class NodeQuery:
+    """Relay's entry points."""
+
+    @strawberry.field(graphql_type=Node | None)
+    async def node(self, info: Info, id: strawberry.ID) -> Action | Citizen | None:  # noqa: A002 - Relay's name
+        """Whatever has this global id; null where nothing has or the caller may not see it."""
+        return await _find_node(info, id)
+
+    @strawberry.field(graphql_type=list[Node | None])
+    async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Action | Citizen | None]:
+        """The same for up to 100 ids, in their order."""
+        if len(ids) > MAX_PAGE:
+            raise InvalidInputError("ids", f"at most {MAX_PAGE}")
+        return [await _find_node(info, global_id) for global_id in ids]
+
+
+async def _find_node(info: Info, global_id: str) -> Action | Citizen | None:
+    type_name, local_id = from_global_id(global_id) or ("", "")
+    if type_name == "Action":
+        action = await info.context.actions.load(ActionId(local_id))
+        return action if action is not None and info.context.may_see(action.citizen) else None
+    if type_name == "Citizen" and info.context.may_see(CitizenId(local_id)):
+        return await info.context.citizens.load(CitizenId(local_id))
+    return None
+
+
+@strawberry.type
+class Query(ActionsQuery, CitizensQuery, ProgrammeQuery, RulesQuery, NodeQuery):
+    """What can be read."""
+
+
+@strawberry.type
+class Mutation(ActionsMutation):
+    """What can be changed; every mutation takes one input and returns its success or a refusal."""
+
+
+@strawberry.type
+class Subscription(ActionsSubscription):
+    """What can be watched."""
+
+
+schema = strawberry.Schema(
+    query=Query,
+    mutation=Mutation,
+    subscription=Subscription,
+    types=[CitizenType, PartnerType, MerchantType, EnterpriseType, StaffType, RefusalInterface],
+    config=StrawberryConfig(scalar_map=SCALARS),
+    exception_handlers=HANDLERS,
+    extensions=[ShowErrors],
+)
+
+
+def export_sdl() -> str:
+    """The schema as text, the same as the snapshot in ``schema.graphql``."""
+    return f"{schema.as_str()}\n"

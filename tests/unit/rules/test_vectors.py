@@ -1,0 +1,116 @@
+"""Published and computed examples, to the milligram, by the shipped profile or, elsewhere, by a rule of the test.
+
+V and T numbers are those of the project's list of sourced test vectors.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from backend.kernel.units import Ratio
+from backend.ledger.model import QUANTIFIED, RECOGNISED
+from backend.rules.conversion import Outcome, choose_version, convert
+from backend.rules.model import EvidenceTier, RuleVersion
+from backend.rules.profile import shipped_profile
+from tests.unit.rules.factories import make_act, make_version
+
+CONSERVATIVE = shipped_profile("conservative")
+
+
+def shipped(kind: str) -> RuleVersion:
+    return next(version for version in CONSERVATIVE.versions if version.kind == kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "quantity", "reduction_mg", "asset"),
+    [
+        pytest.param("metro", 10_000, 467_000, QUANTIFIED, id="V1"),
+        pytest.param("bus", 8_000, 215_200, QUANTIFIED, id="V2"),
+        pytest.param("bike_share", 3_200, 108_416, QUANTIFIED, id="V3"),
+        pytest.param("ebike_share", 3_200, 112_032, QUANTIFIED, id="V4"),
+        pytest.param("walk", 25_000, 295_200, RECOGNISED, id="V5"),
+        pytest.param("pv_generation", 100_000, 55_000_000, QUANTIFIED, id="V7"),
+        pytest.param("ev_drive", 1_000, 63_000, RECOGNISED, id="V8-as-shipped"),
+        pytest.param("no_cutlery", 3, 48_000, RECOGNISED, id="V9"),
+        pytest.param("recycle_pet", 750, 855_000, QUANTIFIED, id="V10"),
+        pytest.param("recycle_aluminium", 200, 1_624_000, QUANTIFIED, id="V11"),
+        pytest.param("bus_ride", 1, 80_000, RECOGNISED, id="bus-ride"),
+        pytest.param("metro_ride", 1, 46_000, RECOGNISED, id="metro-ride"),
+        pytest.param("bike_own", 3_200, 54_208, RECOGNISED, id="half-of-V3"),
+        pytest.param("walk_trace", 4_000, 82_000, RECOGNISED, id="5000-steps-of-0.8-m"),
+        pytest.param("ev_charge", 10_000, 3_780_000, RECOGNISED, id="60-km-of-charge"),
+        pytest.param("recycle_textile", 1_000, 1_280_000, QUANTIFIED, id="T11-grams"),
+    ],
+)
+def test_shipped_factor_gives_the_expected_milligrams(kind: str, quantity: int, reduction_mg: int, asset: str) -> None:
+    result = convert(make_act(quantity, kind=kind), shipped(kind), {})
+    assert (result.outcome, result.reduction_mg, result.asset) == (Outcome.CREDITED, reduction_mg, asset)
+    assert result.points == reduction_mg // 1_000
+
+
+def test_v6_jiangsu_grid_factor_of_2022() -> None:
+    assert convert(make_act(100_000), make_version("5978/10"), {}).reduction_mg == 59_780_000
+
+
+def test_v8_electric_car_formula_to_the_milligram() -> None:
+    # 162.72 g/km - 150 Wh/km / 0.9 * 0.5978 g/Wh, all in mg per 9 km to stay whole.
+    per_9_km = 9 * 162_720 - 150 * 10 * 5_978 // 10
+    assert per_9_km == 567_780
+    result = convert(make_act(1_000), make_version(f"{per_9_km}/9000"), {})
+    assert result.reduction_mg == 63_086
+
+
+def test_v12_self_declared_bus_ride_earns_half_and_is_recognised() -> None:
+    result = convert(make_act(1, kind="bus_ride", tier=EvidenceTier.DECLARED), shipped("bus_ride"), {})
+    assert (result.reduction_mg, result.points, result.asset) == (40_000, 40, RECOGNISED)
+
+
+def test_v14_only_whole_days_not_driven_count() -> None:
+    tenths_of_hours = 719
+    days = Ratio(1, 240).floor_times(tenths_of_hours)
+    result = convert(make_act(days, kind="car_free_day", tier=EvidenceTier.DEVICE), shipped("car_free_day"), {})
+    assert (days, result.reduction_mg) == (2, 5_160_000)
+
+
+@pytest.mark.parametrize(
+    ("factor", "quantity", "reduction_mg"),
+    [
+        pytest.param("7/1", 24_000, 168_000, id="T2"),
+        pytest.param("20/1", 7_250, 145_000, id="T3"),
+        pytest.param("40/1", 1_000, 40_000, id="T4-bicycle"),
+        pytest.param("170000/1", 1, 170_000, id="T4-metro"),
+        pytest.param("420/1", 1_100_000_000, 462_000_000_000, id="T5"),
+        pytest.param("16900000000000/1060000000", 1_060_000_000, 16_900_000_000_000, id="T6"),
+        pytest.param("85000000000/2300000", 2_300_000, 85_000_000_000, id="T7"),
+    ],
+)
+def test_published_example_holds_under_its_own_factor(factor: str, quantity: int, reduction_mg: int) -> None:
+    assert convert(make_act(quantity), make_version(factor), {}).reduction_mg == reduction_mg
+
+
+def test_t6_factor_is_15_94_grams_an_order() -> None:
+    assert Ratio(16_900_000_000_000, 1_060_000_000).floor_times(1) == 15_943
+
+
+def test_t11_points_need_not_follow_grams() -> None:
+    clothes = convert(make_act(1_000), make_version("1280/1", points=Ratio(30, 1_280_000)), {})
+    bus = convert(make_act(1), make_version("80000/1", points=Ratio(10, 80_000)), {})
+    assert (clothes.reduction_mg, clothes.points) == (1_280_000, 30)
+    assert (bus.reduction_mg, bus.points) == (80_000, 10)
+
+
+@pytest.mark.parametrize(("grams", "yuan"), [(1_249, 0), (1_250, 1), (2_499, 1), (2_500, 2)])
+def test_t12_reward_of_one_yuan_per_1250_grams_rounds_down(grams: int, yuan: int) -> None:
+    assert convert(make_act(grams), make_version("1000/1", points=Ratio(1, 1_250_000)), {}).points == yuan
+
+
+def test_v13_combined_trip_rounds_each_leg_down_then_adds() -> None:
+    metro = convert(make_act(12_400), make_version("97/1"), {}).reduction_mg
+    bicycle = convert(make_act(2_600), make_version("98/1"), {}).reduction_mg
+    assert metro + bicycle == 1_457_600
+
+
+def test_shipped_versions_are_open_to_the_past() -> None:
+    assert choose_version(CONSERVATIVE.versions, "metro", datetime(2018, 9, 1, tzinfo=UTC)) == shipped("metro")
