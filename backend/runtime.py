@@ -119,7 +119,7 @@ def _compose(
 ) -> Services:
     transactions = Transactions(database)
     channels = Channels(valkey)
-    nudges = Nudges(valkey, queue, SETTLE_TASK)
+    nudges = Nudges(valkey, queue, SETTLE_TASK, lanes=settings.settle_lanes)
     identity = Identity(IdentityStore(database), clock, load_lookup_key(settings.keys_dir / "lookup.key"))
     rules = Rules(RuleStore(database), transactions, programme.profile)
     ledger = Ledger(database, transactions, clock)

@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     programme: str = "zhenjiang"
     access_token_minutes: int = Field(default=15, ge=1, le=24 * 60)
     max_body_bytes: int = Field(default=1_048_576, ge=1_024)
+    settle_lanes: int = Field(default=2, ge=1, le=64)
     conversion_batch: int = Field(default=500, ge=1, le=2_000)
     sweep_after_ms: int = Field(default=2_000, ge=100)
 

@@ -1,4 +1,4 @@
-"""A whole deployment on one machine: embedded servers where no URL is set, then API, worker and beat as child processes.
+"""A whole deployment on one machine: embedded servers where no URL is set; API, worker and beat as children.
 
 The parent restarts a child that ends; children end with the parent, whatever kills it.
 """
@@ -93,6 +93,7 @@ class Stack:
     port: int
     children: dict[str, ChildProcess] = field(default_factory=dict)
     commands: dict[str, Sequence[str]] = field(default_factory=dict)
+    log_starts: dict[str, int] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:
@@ -112,6 +113,7 @@ class Stack:
         """Start, or start again, the child of that name."""
         log = self.log_file(name)
         log.parent.mkdir(parents=True, exist_ok=True)
+        self.log_starts[name] = log.stat().st_size if log.exists() else 0
         self.children[name] = ChildProcess.start(self.commands[name], env=environment(self.settings), log=log)
 
     def await_ready(self) -> None:
@@ -137,7 +139,11 @@ class Stack:
             return False
 
     def _worker_answers(self) -> bool:
-        return "worker" not in self.children or READY_MARK in self.log_file("worker").read_bytes()
+        if "worker" not in self.children:
+            return True
+        with self.log_file("worker").open("rb") as log:
+            log.seek(self.log_starts["worker"])
+            return READY_MARK in log.read()
 
     def supervise(self) -> None:
         """Start again whatever ended; returns at once."""

@@ -1,1 +1,1 @@
-"""The Celery face: names tasks, parses their ids, runs one service call on the process's own loop. No rules, no queries."""
+"""The Celery face: names tasks, parses ids, runs one service call on the process's loop. No rules, no queries."""

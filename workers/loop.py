@@ -19,7 +19,7 @@ STOP_TIMEOUT_S = 15
 
 
 class ServiceLoop:
-    """A thread that runs the process's event loop for ever, so that the driver's background tasks go on between tasks."""
+    """A thread that runs the process's event loop, so that the driver's background tasks go on between tasks."""
 
     def __init__(self, settings: Settings) -> None:
         self._loop = asyncio.new_event_loop()

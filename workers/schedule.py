@@ -1,4 +1,4 @@
-"""What runs by the clock: everything here only finds work that a lost message forgot, so one missed run costs nothing."""
+"""What runs by the clock: it only finds work that a lost message forgot, so a missed run costs nothing."""
 
 from __future__ import annotations
 

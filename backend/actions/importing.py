@@ -177,11 +177,11 @@ class Importing:
         await self._store.drop_checkpoint(plan.file_key)
 
     async def _rejected(self, run: str) -> AsyncIterator[Action]:
-        row = 0
-        while page := await self._store.list_rejected(run, after_row=row, limit=MAX_BATCH):
+        place = (0, "")
+        while page := await self._store.list_rejected(run, after=place, limit=MAX_BATCH):
             for action in page:
                 assert action.import_row is not None
-                row = action.import_row.row
+                place = (action.import_row.row, action.id)
                 yield action
 
 
@@ -214,8 +214,8 @@ def _count(act: FeedAct, outcome: Outcome, summary: ImportSummary, rejects: Reje
     if not isinstance(outcome, Recorded):
         summary.rejected[outcome.code] += act.rows
         rejects.write(act.row, outcome.code, outcome.message())
-    elif outcome.is_new or (outcome.action.import_row and outcome.action.import_row.run == summary.run):
-        # The second case: this run stored it just before it was cut off.
+    elif outcome.is_new or outcome.action.import_row == ImportRow(summary.run, act.row):
+        # The second case: this run stored this row just before it was cut off; another row of it is a duplicate.
         summary.recorded += 1
     else:
         summary.duplicate += 1

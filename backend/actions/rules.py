@@ -1,4 +1,4 @@
-"""Intake rules, pure: which requests are well formed, who may record them, and which physical act a record stands for."""
+"""Intake rules, pure: which requests are well formed, who may record them, which physical act each stands for."""
 
 from __future__ import annotations
 

@@ -146,10 +146,12 @@ class Settling:
         except TransientError as error:
             if len(ids) == 1 or not isinstance(error, BusyError):
                 raise
-        except Exception:
-            LOG.exception("batch not settled; splitting it", size=len(ids))
+        except Exception as error:
             if len(ids) == 1:
+                LOG.exception("action not settled; setting it aside", action=ids[0])
                 return await self._set_aside(claim, ids[0], now)
+            # Without traceback: the action that is to blame gets one, when it stands alone.
+            LOG.warning("batch not settled; splitting it", size=len(ids), error=repr(error))
         middle = len(ids) // 2
         first = await self._settle_batch(claim, ids[:middle])
         return first + await self._settle_batch(claim, ids[middle:])
@@ -240,10 +242,7 @@ class Settling:
             writes = SettlingWrites(tx)
             if not await writes.holds_fences(claim.shards, claim.holder):
                 raise FenceLostError
-            settlement = Settlement(at=now, reason=Reason.PROCESSING_FAILED)
-            stuck = [_settled(action, Status.REVIEW, settlement) for action in await writes.pending([action_id])]
-            await writes.write(stuck, {}, {})
-            return len(stuck)
+            return int(await writes.set_aside(action_id, Settlement(at=now, reason=Reason.PROCESSING_FAILED)))
 
         return await self._transactions.run(body)
 

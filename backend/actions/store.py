@@ -223,7 +223,7 @@ class ActionStore:
         limit: int,
         newest: bool,
     ) -> list[Action]:
-        """At most ``limit`` actions of the citizen between two (occurred_at, id) places, from the newest or the oldest."""
+        """At most ``limit`` actions of the citizen between two (occurred_at, id) places, from either end."""
         query: dict[str, Any] = {"citizen": citizen}
         bounds = [_beyond(place, operator) for place, operator in ((older_than, "$lt"), (newer_than, "$gt")) if place]
         if bounds:
@@ -298,11 +298,13 @@ class ActionStore:
         query = {"import_row.run": run, "status": Status.PENDING.value}
         return await self._database.count(ACTIONS.name, query)
 
-    async def list_rejected(self, run: str, *, after_row: int, limit: int) -> list[Action]:
-        """Rejected and reviewed actions of an importer's run, by row, from the row after ``after_row`` on."""
+    async def list_rejected(self, run: str, *, after: tuple[int, str], limit: int) -> list[Action]:
+        """Rejected and reviewed actions of an importer's run behind a (row, id) place, in that order."""
+        row, action = Int64(after[0]), after[1]
+        later = [{"import_row.row": {"$gt": row}}, {"import_row.row": row, "_id": {"$gt": action}}]
         statuses = [Status.REJECTED.value, Status.REVIEW.value]
-        query = {"import_row.run": run, "status": {"$in": statuses}, "import_row.row": {"$gt": Int64(after_row)}}
-        found = await self._database.find(ACTIONS.name, query, limit=limit, sort=[("import_row.row", 1)])
+        query = {"import_row.run": run, "status": {"$in": statuses}, "$or": later}
+        found = await self._database.find(ACTIONS.name, query, limit=limit, sort=[("import_row.row", 1), ("_id", 1)])
         return [action_from_document(document) for document in found]
 
     async def load_checkpoint(self, file: str) -> Checkpoint | None:
@@ -389,6 +391,12 @@ class SettlingWrites:
         await self._tx.bulk_write(CAP_TOTALS.name, [_add(key, *added) for key, added in cap_additions.items()])
         await self._tx.bulk_write(ACTIONS.name, [_settle(action) for action in settled])
 
+    async def set_aside(self, action: ActionId, settlement: Settlement) -> bool:
+        """Send the action to review without reading it, for that may be what fails; whether it still waited."""
+        outcome = {"status": Status.REVIEW.value, "settlement": settlement_to_document(settlement)}
+        query = {"_id": action, "status": Status.PENDING.value}
+        return await self._tx.force_one(ACTIONS.name, query, {"$set": outcome})
+
 
 def _add(key: str, citizen: CitizenId, usage: CapUsage) -> UpdateOne:
     added = {
@@ -407,10 +415,10 @@ def _settle(action: Action) -> UpdateOne:
     )
 
 
-async def stream_credited(snapshot: Snapshot) -> AsyncIterator[Action]:
-    """Every credited action, for the auditor."""
+async def stream_credited(snapshot: Snapshot) -> AsyncIterator[Document]:
+    """Every credited action as stored, for the auditor."""
     async for document in snapshot.stream(ACTIONS.name, {"status": Status.CREDITED.value}):
-        yield action_from_document(document)
+        yield document
 
 
 async def stream_claims(snapshot: Snapshot) -> AsyncIterator[Document]:

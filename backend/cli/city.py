@@ -1,4 +1,4 @@
-"""A demo city: citizens, partners and bindings, with ready tokens. For demonstration and tests, never for production."""
+"""A demo city: citizens, partners and bindings, with ready tokens. Never for production."""
 
 from __future__ import annotations
 

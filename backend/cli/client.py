@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import orjson
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
@@ -15,8 +18,9 @@ from schemas.operations import read_operation
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    import httpx
 
+RETRIES = 2
+RETRY_PAUSE_S = 0.1
 PROTOCOL = Subprotocol("graphql-transport-ws")
 
 
@@ -40,11 +44,19 @@ class Client:
         """
         body = orjson.dumps({"query": read_operation(operation), "variables": variables or {}})
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        answer = orjson.loads((await self.http.post(f"{self.url}/graphql", content=body, headers=headers)).content)
+        answer = orjson.loads((await self._post(body, headers)).content)
         if "errors" in answer:
             raise ClientError(str(answer["errors"]))
         data: dict[str, Any] = answer["data"]
         return data
+
+    async def _post(self, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
+        """Send, and send again where the connection broke: every mutation has a key, so a repetition is harmless."""
+        for _ in range(RETRIES):
+            with contextlib.suppress(httpx.TransportError):
+                return await self.http.post(f"{self.url}/graphql", content=body, headers=headers)
+            await asyncio.sleep(RETRY_PAUSE_S)
+        return await self.http.post(f"{self.url}/graphql", content=body, headers=headers)
 
     @asynccontextmanager
     async def watch(self, operation: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 OUT = Console()
 ERR = Console(stderr=True)
+MG_PER_KG = 1_000_000
 
 
 class CommandError(RuntimeError):
@@ -49,10 +50,9 @@ def quiet_logs(level: int = logging.WARNING) -> None:
 
 def grams(milligrams: int) -> str:
     """Milligrams as grams or kilograms for people, cut to one decimal."""
-    tenths = milligrams // 100
-    if tenths < 100_000:
-        return f"{tenths // 10:,}.{tenths % 10} g"
-    return f"{tenths // 10_000:,}.{tenths // 1_000 % 10} kg"
+    if milligrams < 10 * MG_PER_KG:
+        return f"{milligrams // 1_000:,}.{milligrams // 100 % 10} g"
+    return f"{milligrams // MG_PER_KG:,}.{milligrams // 100_000 % 10} kg"
 
 
 def running_settings() -> Settings:

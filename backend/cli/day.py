@@ -155,9 +155,7 @@ def _own(kind: str, quantity: int, unit: str, moment: datetime, ref: str) -> dic
 
 def _recycled(number: int, citizens: int, chance: Random, move: _Move) -> dict[str, Any]:
     kind = RECYCLED[number % len(RECYCLED)]
-    act = _own(
-        kind, chance.randrange(50, 2_500), "GRAM", move.at(18, chance.randrange(60)), f"scale-{move.day}-{number}"
-    )
+    act = _own(kind, chance.randrange(20, 600), "GRAM", move.at(18, chance.randrange(60)), f"scale-{move.day}-{number}")
     return {**act, "source": RECYCLER.sources[0], "externalId": holder_of(number % citizens)}
 
 

@@ -1,4 +1,4 @@
-"""``tanhui demo``: a day of a city on a temporary stack, from records over HTTP to an audited book; exits 0, leaves nothing."""
+"""``tanhui demo``: a day of a city on a temporary stack, from records over HTTP to an audited book."""
 
 from __future__ import annotations
 
@@ -101,15 +101,13 @@ class _Show:
 
     async def run(self, services: Services) -> tuple[dict[str, Any], Audit]:
         now = services.clock.now()
-        yesterday = local_date(now, services.programme.zone) - timedelta(days=2)
-        day = plan_day(
-            self._folder / "samples", day=yesterday, zone=services.programme.zone, now=now, citizens=CITIZENS
-        )
+        date = local_date(now, services.programme.zone) - timedelta(days=2)
+        day = plan_day(self._folder / "samples", day=date, zone=services.programme.zone, now=now, citizens=CITIZENS)
         city = await seed_city(services, CITIZENS)
         await services.identity.bind(
             {ExternalId("metro-afc", card): city.citizens[number] for card, number in day.cards.items()}
         )
-        OUT.print(f"{CITIZENS} citizens, {len(city.partner_tokens)} partners; playing {yesterday} from {day.origin}")
+        OUT.print(f"{CITIZENS} citizens, {len(city.partner_tokens)} partners; playing {date} from {day.origin}")
         async with httpx.AsyncClient(timeout=30) as http:
             await self._play(http, services, city, day)
             totals = await _settled_totals(services)
@@ -194,7 +192,7 @@ class _Show:
                     action = payload["data"]["actionSettled"]
                     if action["kind"] != "walk":
                         continue
-                    while action["id"] not in sent:  # the points can be quicker than the reply
+                    while action["id"] not in sent:  # noqa: ASYNC110 - the points can be quicker than the reply
                         await asyncio.sleep(0.001)
                     self._played.latencies_ms.append(int((seen - sent[action["id"]]) * 1000))
                     left -= 1
@@ -283,7 +281,8 @@ def _show_figures(figures: dict[str, Any], played: Played) -> None:
     refused = ", ".join(f"{code} {count}" for code, count in sorted(played.refused.items()))
     OUT.print(f"refused at the door: {refused}")
     OUT.print(
-        f"from record to points on the phone at {PACE_PER_S} records/s: p50 {latency['p50']} ms, p95 {latency['p95']} ms"
+        f"from record to points on the phone, at {PACE_PER_S} records/s: "
+        f"p50 {latency['p50']} ms, p95 {latency['p95']} ms"
     )
 
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import orjson
 import typer
@@ -75,7 +75,7 @@ class RejectsFile:
             self._writer.writerow(["row", "reason", "detail"])
         self._writer.writerow([row, reason, detail])
 
-    def __enter__(self) -> RejectsFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -72,6 +72,7 @@ def api(
         ws="websockets-sansio",
         log_level="warning",
         access_log=False,
+        timeout_keep_alive=65,  # longer than load balancers keep theirs, so that they never meet a closed one
         timeout_graceful_shutdown=15,
         ws_max_size=65_536,
     )

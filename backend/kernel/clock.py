@@ -1,4 +1,4 @@
-"""Time: aware UTC, whole milliseconds, always from an injected clock; local days belong to the programme's time zone."""
+"""Time: aware UTC in whole milliseconds from an injected clock; local days are those of the programme's time zone."""
 
 from __future__ import annotations
 

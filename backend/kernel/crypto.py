@@ -1,4 +1,4 @@
-"""Keys and digests: canonical bytes, payload fingerprints, keyed look-up hashes, Ed25519 key files. No database, no network."""
+"""Keys and digests: canonical bytes, payload hashes, keyed hashes, Ed25519 key files. No database or network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import os
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def canonical_json(value: object) -> bytes:

@@ -117,7 +117,7 @@ def _replay(audit: Audit, document: Document, page: Page, copies: Tally) -> Page
 
 
 def _payers(transaction: Transaction, page: Page) -> dict[OwnerId, Page]:
-    """The page under replay, and of other owners just enough to pay: whether they could is decided on their own page."""
+    """The page under replay, and other owners with just enough to pay: whether they could is decided on their page."""
     pages = {
         owner: Page(owner, 0, {asset: max(0, -change) for asset, change in changes.items()})
         for owner, changes in rules.guarded_changes(transaction).items()

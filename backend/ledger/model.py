@@ -73,7 +73,7 @@ def is_guarded(owner: OwnerId) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Posting:
-    """``amount`` (> 0) of ``asset`` leaves one account and enters another; points in points, reductions in milligrams."""
+    """``amount`` (> 0, points or milligrams) of ``asset`` leaves one account and enters another."""
 
     from_account: AccountId
     to_account: AccountId

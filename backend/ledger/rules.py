@@ -20,8 +20,8 @@ def check(transaction: Transaction) -> None:
     """Refuse what breaks double entry before anything is read.
 
     Raises:
-        MalformedTransactionError: no posting or too many, a non-positive amount, an unknown account, an asset of another
-            account, or a posting from an account to itself.
+        MalformedTransactionError: no posting or too many, a non-positive amount, an unknown account, an asset of
+            another account, or a posting from an account to itself.
     """
     if not 1 <= len(transaction.postings) <= MAX_POSTINGS:
         message = f"{transaction.key}: {len(transaction.postings)} postings"
@@ -74,7 +74,8 @@ def apply(transaction: Transaction, pages: Mapping[OwnerId, Page]) -> tuple[dict
         for asset, change in changes.items():
             available = balances.get(asset, 0)
             if available + change < 0:
-                raise InsufficientFundsError(str(account_of(owner, asset)), needed=-change, available=available)
+                # Positional: an exception is pickled by its positional arguments alone.
+                raise InsufficientFundsError(str(account_of(owner, asset)), -change, available)
             balances[asset] = as_int64(available + change, what="balance")
         turned[owner] = Page(owner, page.version + 1, balances)
         lines = tuple(Line(asset, change, balances[asset]) for asset, change in changes.items())

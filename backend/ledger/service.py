@@ -47,7 +47,7 @@ class Ledger:
         return transaction.id
 
     async def post_within(self, tx: Tx, transactions: Sequence[Transaction], *, at: datetime) -> None:
-        """Post all of them inside the caller's MongoDB transaction, in this order; those already posted are passed over.
+        """Post all of them inside the caller's MongoDB transaction, in order; those already posted are passed over.
 
         Raises:
             InsufficientFundsError: a guarded account would fall below zero; the caller's transaction must end.

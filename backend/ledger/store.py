@@ -1,8 +1,9 @@
 """The book's two collections and every query on them.
 
 ``ledger_pages``: one document per guarded owner with all their balances and the number of their transactions.
-``ledger_transactions``: each transaction once on the page of every guarded owner it touches (first its home, then copies
-with ``copy_of``), so that a statement is read from one shard; ``_id`` is derived from the key, so a key takes effect once.
+``ledger_transactions``: each transaction once on the page of every guarded owner it touches (first its home, then
+copies with ``copy_of``), so that a statement is read from one shard; ``_id`` is derived from the key, so a key takes
+effect once.
 Both are sharded by owner. Transactions are only ever inserted.
 """
 
@@ -143,7 +144,7 @@ class LedgerWrites:
     async def write(
         self, documents: Sequence[Document], before: Mapping[OwnerId, Page], after: Mapping[OwnerId, Page]
     ) -> None:
-        """Insert the transactions, then turn the pages; a page changed since it was read starts the transaction again."""
+        """Insert the transactions, then turn the pages; a page changed since it was read starts it all again."""
         await self._tx.insert_many(TRANSACTIONS.name, documents)
         await self._tx.insert_many(
             PAGES.name, [page_to_document(page) for owner, page in after.items() if owner not in before]

@@ -1,6 +1,6 @@
 """The connection to MongoDB: durable by default, errors of the server turned into ours, reads without a session.
 
-Writes that must be atomic go through ``transactions``; the single-document writes here are for what needs no transaction.
+Writes that must be atomic go through ``transactions``; the writes here are for what needs no transaction.
 """
 
 from __future__ import annotations

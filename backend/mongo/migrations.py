@@ -1,4 +1,4 @@
-"""Brings a database to the declared collections: creates, tightens validators, builds indexes; safe to run by many at once.
+"""Brings a database to the declared collections: creates, sets validators, builds indexes; many may run at once.
 
 A change of meaning (renaming, backfilling) is a numbered ``Step``, applied once, in order, before the declarations.
 """

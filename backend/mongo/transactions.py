@@ -74,6 +74,13 @@ class Tx:
         if not result.matched_count:
             raise StaleReadError(collection)
 
+    async def force_one(self, collection: str, query: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
+        """Change one document even where it breaks its collection's schema; whether one matched."""
+        result = await self._raw[collection].update_one(
+            query, change, bypass_document_validation=True, session=self._session
+        )
+        return bool(result.matched_count)
+
     async def bulk_write(self, collection: str, changes: Sequence[UpdateOne | DeleteOne]) -> None:
         """Apply the changes, each of which must meet its document.
 
@@ -94,7 +101,7 @@ class Transactions:
         self._database = database
 
     async def run(self, body: Callable[[Tx], Awaitable[Result]], *, budget_s: float = RETRY_BUDGET_S) -> Result:
-        """Run ``body`` atomically; conflicts, duplicates and stale reads start it again for at most ``budget_s`` seconds.
+        """Run ``body`` atomically; conflicts, duplicates and stale reads start it again, for at most ``budget_s``.
 
         Raises:
             BusyError: conflicts outlasted the budget; nothing changed.

@@ -34,6 +34,7 @@ LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 30
 POLL_S = 0.02
 _PORT_ATTEMPTS = 5
+_OLD_PORT_PATIENCE_S = 2
 _PORT_FILE = "port"
 _TAIL_LINES = 12
 _TAIL_LINE_LENGTH = 400
@@ -210,11 +211,15 @@ class ServerProcess:
 
 
 def last_port(data_dir: Path) -> int | None:
-    """The port of the previous start on this directory, if there was one and the port is free."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
+    """The port of the previous start on this directory, if there was one and it is free now or shortly."""
+    try:
         port = int((data_dir / _PORT_FILE).read_text())
-        return port if is_port_free(port) else None
-    return None
+    except (FileNotFoundError, ValueError):
+        return None
+    deadline = time.monotonic() + _OLD_PORT_PATIENCE_S  # a server that has given up its data may still be ending
+    while not (is_free := is_port_free(port)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return port if is_free else None
 
 
 def run(recipe: Recipe, program: Path, port: int, log: Path) -> ChildProcess:

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 LOG = structlog.get_logger(__name__)
 DEBOUNCE_MS = 10_000
-GATHER_S = 0.02
-# Few enough that a backlog in all shards keeps several workers busy.
-SHARDS_PER_TASK = 16
+GATHER_S = 0.04
 
 
 def _key(shard: int) -> str:
@@ -32,10 +30,14 @@ def _key(shard: int) -> str:
 
 
 class Nudges:
-    """Wakes the task of a shard, once until that task begins."""
+    """Wakes the task of a shard, once until that task begins; a task gets the woken shards of one lane.
 
-    def __init__(self, valkey: Redis, queue: TaskQueue, task: str) -> None:
+    As many lanes as worker processes keep them all busy with a backlog, and tasks few and large otherwise.
+    """
+
+    def __init__(self, valkey: Redis, queue: TaskQueue, task: str, *, lanes: int) -> None:
         self._valkey = valkey
+        self._lanes = lanes
         self._queue = queue
         self._task = task
         self._waiting: set[int] = set()
@@ -70,9 +72,9 @@ class Nudges:
                     for shard in shards:
                         pipe.set(_key(shard), "1", nx=True, px=DEBOUNCE_MS)
                     asleep = [shard for shard, free in zip(shards, await pipe.execute(), strict=True) if free]
-                groups = [asleep[start : start + SHARDS_PER_TASK] for start in range(0, len(asleep), SHARDS_PER_TASK)]
-                if groups:
-                    await self._queue.send_many(self._task, groups)
+                lanes = [[shard for shard in asleep if shard % self._lanes == lane] for lane in range(self._lanes)]
+                if asleep:
+                    await self._queue.send_many(self._task, [lane for lane in lanes if lane])
             except (RedisError, OperationalError) as error:
                 LOG.warning("nudge lost; the sweeper will find the work", shards=len(shards), error=str(error))
 
