@@ -14,6 +14,7 @@ from backend.actions.service import Recorded
 from backend.identity.errors import ForbiddenError
 from backend.kernel.errors import DomainError, IdempotencyConflictError, InvalidInputError, Refusal
 from backend.kernel.ids import ActionId, CitizenId
+from backend.kernel.units import INT64_MAX
 from backend.runtime import citizen_channel
 from schemas.context import Info
 from schemas.enums import EvidenceTier, Reason, Status, Unit
@@ -95,7 +96,7 @@ class ActionType(Node):
 
 @strawberry.input
 class EvidenceInput:
-    """What backs the act: who recorded it (never above what the caller's word is worth), and a reference to look it up."""
+    """What backs the act: who recorded it (at most what the caller's word is worth), and where to look it up."""
 
     tier: EvidenceTier | None = None
     reference: str | None = None
@@ -174,7 +175,8 @@ def _request(given: ActionInput) -> ActionRequest:
         raise InvalidInputError("attributes", "values must be texts")
     return ActionRequest(
         kind=given.kind,
-        quantity=given.quantity,
+        # Digits say more than 64 bits hold: what is beyond is out of every range, and refused as that.
+        quantity=max(-INT64_MAX, min(given.quantity, INT64_MAX)),
         unit=given.unit,
         occurred_at=given.occurred_at,
         ended_at=given.ended_at,

@@ -32,7 +32,7 @@ def _read_action_place(text: str | None, field: str) -> tuple[datetime, str] | N
     moment, _, action = text.partition("|")
     try:
         return to_milliseconds(datetime.fromisoformat(moment)), action
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InvalidInputError(field, "not a cursor of this list") from error
 
 

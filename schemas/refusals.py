@@ -1,4 +1,4 @@
-"""Domain errors on the wire, mapped once: refusals become members of result unions, the rest ``errors[].extensions.code``.
+"""Domain errors on the wire, mapped once: refusals as members of result unions, the rest as ``errors[]``.
 
 Each refusal class gives one GraphQL type with its code, its message and its fields; no mutation maps errors itself.
 """

@@ -29,6 +29,7 @@ from starlette.responses import Response
 from backend.identity.errors import UnauthenticatedError
 from schemas.context import Context, authenticate, preferred_language
 from schemas.faults import show_error
+from schemas.limits import MAX_TOKENS, find_excess
 from schemas.schema import schema
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
-MAX_TOKENS = 2_000
-MAX_DEPTH = 12
 MAX_DOCUMENT_CHARS = 32_768
 CACHED_DOCUMENTS = 512
 GRAPHQL_SCHEMA = schema._schema  # noqa: SLF001 - graphql-core's own schema; Strawberry has no public name for it
@@ -78,22 +77,13 @@ class Documents:
         except GraphQLError as error:
             error.extensions = {"code": "GRAPHQL_PARSE_FAILED"}
             return [error]
-        if _depth(document) > MAX_DEPTH:
-            message = f"the document is nested deeper than {MAX_DEPTH} levels"
-            return [GraphQLError(message, extensions={"code": "COST_LIMIT"})]
+        excess = find_excess(GRAPHQL_SCHEMA, document)
+        if excess is not None:
+            return [excess]
         problems = validate(GRAPHQL_SCHEMA, document, max_errors=20)
         for problem in problems:
             problem.extensions = {"code": "GRAPHQL_VALIDATION_FAILED"}
         return problems or document
-
-
-def _depth(node: Any, level: int = 0) -> int:
-    """Levels of selection sets as written; fragments count where they are defined."""
-    selections = getattr(getattr(node, "selection_set", None), "selections", ())
-    children = node.definitions if isinstance(node, DocumentNode) else selections
-    if level > MAX_DEPTH:
-        return level
-    return max((_depth(child, level + 1) for child in children), default=level)
 
 
 class GraphQLEndpoint:

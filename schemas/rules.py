@@ -73,7 +73,7 @@ class KindType:
 
 @view(of=RuleVersion, name="RuleVersion")
 class RuleVersionType:
-    """One immutable wording of a rule: ``factor`` in milligrams CO2e per base unit, ``points`` in points per milligram."""
+    """One immutable wording of a rule: ``factor`` in milligrams CO2e per base unit, ``points`` per milligram."""
 
     version: int
     profile: str

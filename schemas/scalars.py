@@ -10,19 +10,18 @@ import strawberry
 from graphql import GraphQLError
 from strawberry.types.scalar import ScalarDefinition
 
-from backend.kernel.units import INT64_MAX
-
 BigInt = NewType("BigInt", int)
 JsonMap = NewType("JsonMap", dict[str, Any])
 MAX_JSON_INTEGER = 2**53 - 1
+MAX_DIGITS = 19
 RFC_3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})")
 
 
 def _parse_big_int(value: object) -> int:
-    if isinstance(value, str) and re.fullmatch(r"-?\d{1,19}", value):
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}", value):
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not -INT64_MAX - 1 <= value <= INT64_MAX:
-        raise GraphQLError("BigInt needs a whole number of at most 64 bits")
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 10**MAX_DIGITS:
+        raise GraphQLError(f"BigInt needs a whole number of at most {MAX_DIGITS} digits")
     return value
 
 
@@ -54,7 +53,7 @@ def _parse_map(value: object) -> object:
 SCALARS: dict[object, ScalarDefinition] = {
     BigInt: strawberry.scalar(
         name="BigInt",
-        description="Whole number of at most 64 bits: a JSON number up to 2^53-1, beyond that a string; both are accepted.",
+        description="64-bit whole number: a JSON number up to 2^53-1, beyond that a string; both are accepted.",
         serialize=_show_big_int,
         parse_value=_parse_big_int,
     ),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import strawberry
+from strawberry.extensions import AddValidationRules, MaxTokensLimiter
 from strawberry.schema.config import StrawberryConfig
 
 from backend.actions.model import Action
@@ -15,6 +17,7 @@ from schemas.actions import ActionsMutation, ActionsQuery, ActionsSubscription
 from schemas.citizens import CitizensQuery, CitizenType, EnterpriseType, MerchantType, PartnerType, StaffType
 from schemas.context import Info
 from schemas.faults import ShowErrors
+from schemas.limits import MAX_TOKENS, LimitRule
 from schemas.programme import ProgrammeQuery
 from schemas.refusals import HANDLERS, RefusalInterface
 from schemas.relay import MAX_PAGE, Node, from_global_id
@@ -38,7 +41,8 @@ class NodeQuery:
         """The same for up to 100 ids, in their order."""
         if len(ids) > MAX_PAGE:
             raise InvalidInputError("ids", f"at most {MAX_PAGE}")
-        return [await _find_node(info, global_id) for global_id in ids]
+        # Together, so that the loaders read them all at once.
+        return await asyncio.gather(*(_find_node(info, global_id) for global_id in ids))
 
 
 async def _find_node(info: Info, global_id: str) -> Action | Citizen | None:
@@ -73,7 +77,8 @@ schema = strawberry.Schema(
     types=[CitizenType, PartnerType, MerchantType, EnterpriseType, StaffType, RefusalInterface],
     config=StrawberryConfig(scalar_map=SCALARS),
     exception_handlers=HANDLERS,
-    extensions=[ShowErrors],
+    # For what Strawberry itself executes: operations over the websocket.
+    extensions=[ShowErrors, lambda: MaxTokensLimiter(MAX_TOKENS), lambda: AddValidationRules([LimitRule])],
 )
 
 

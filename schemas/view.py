@@ -1,4 +1,4 @@
-"""A GraphQL type as a view of a domain class: fields are read by attribute, and one that does not exist fails at import."""
+"""A GraphQL type as a view of a domain class: fields are read by attribute; a missing one fails at import."""
 
 from __future__ import annotations
 

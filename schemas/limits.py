@@ -1,0 +1,139 @@
+"""What a document may cost: tokens, nesting, and the fields its answer may have; the same over HTTP and websocket.
+
+Without the last, 4 KB of aliases on one list keep a process busy for seconds. Estimates, no measurement: a list counts
+as long as it may become, whatever it holds today.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLNamedType,
+    GraphQLSchema,
+    InlineFragmentNode,
+    IntValueNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    ValidationContext,
+    ValidationRule,
+    get_named_type,
+    get_nullable_type,
+    is_list_type,
+)
+
+from backend.actions.rules import MAX_BATCH
+from schemas.relay import DEFAULT_PAGE, MAX_PAGE
+
+MAX_TOKENS = 2_000
+MAX_DEPTH = 12
+MAX_COST = 10_000
+# Lists without arguments: as long as they get in a programme of many kinds.
+USUAL_LIST = 50
+LIST_SIZES = {
+    "Query.nodes": MAX_PAGE,
+    "RecordedActions.results": MAX_BATCH,
+    "Rule.versions": 20,
+    "RuleVersion.caps": 5,
+}
+
+
+def find_excess(schema: GraphQLSchema, document: DocumentNode) -> GraphQLError | None:
+    """The limit of nesting or of cost that the document passes, if it does."""
+    message = None
+    if _depth(document) > MAX_DEPTH:
+        message = f"the document is nested deeper than {MAX_DEPTH} levels"
+    elif _Cost(schema, document).highest() > MAX_COST:
+        message = f"the answer may have more than {MAX_COST} fields; ask for less at once"
+    return GraphQLError(message, extensions={"code": "COST_LIMIT"}) if message else None
+
+
+class LimitRule(ValidationRule):
+    """The same for documents that Strawberry validates."""
+
+    def __init__(self, context: ValidationContext) -> None:
+        super().__init__(context)
+        excess = find_excess(context.schema, context.document)
+        if excess is not None:
+            context.report_error(excess)
+
+
+def _depth(node: Any, level: int = 0) -> int:
+    """Levels of selection sets as written; fragments count where they are defined."""
+    selections = getattr(getattr(node, "selection_set", None), "selections", ())
+    children = node.definitions if isinstance(node, DocumentNode) else selections
+    if level > MAX_DEPTH:
+        return level
+    return max((_depth(child, level + 1) for child in children), default=level)
+
+
+class _Cost:
+    """Counts the fields that answers to a document may have; what the schema does not know counts as one."""
+
+    def __init__(self, schema: GraphQLSchema, document: DocumentNode) -> None:
+        self._schema = schema
+        self._operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+        self._fragments = {
+            node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
+        }
+        # Each fragment is counted once per length of page it stands in; meanwhile as nothing, should it hold itself.
+        self._known: dict[tuple[str, int], int] = {}
+
+    def highest(self) -> int:
+        """The most any of the document's operations may cost."""
+        return max(
+            (
+                self._of(operation.selection_set, self._schema.get_root_type(operation.operation), DEFAULT_PAGE)
+                for operation in self._operations
+            ),
+            default=0,
+        )
+
+    def _of(self, selections: SelectionSetNode | None, parent: GraphQLNamedType | None, page: int) -> int:
+        total = 0
+        for selection in selections.selections if selections else ():
+            if isinstance(selection, FieldNode):
+                total += self._field(selection, parent, page)
+            elif isinstance(selection, InlineFragmentNode):
+                condition = selection.type_condition
+                on = self._schema.get_type(condition.name.value) if condition else parent
+                total += self._of(selection.selection_set, on, page)
+            elif isinstance(selection, FragmentSpreadNode):
+                total += self._fragment(selection.name.value, page)
+        return total
+
+    def _fragment(self, name: str, page: int) -> int:
+        fragment = self._fragments.get(name)
+        if fragment is None:
+            return 1
+        if (name, page) not in self._known:
+            self._known[name, page] = 0
+            on = self._schema.get_type(fragment.type_condition.name.value)
+            self._known[name, page] = self._of(fragment.selection_set, on, page)
+        return self._known[name, page]
+
+    def _field(self, node: FieldNode, parent: GraphQLNamedType | None, page: int) -> int:
+        definition = getattr(parent, "fields", {}).get(node.name.value)
+        if definition is None or parent is None:
+            return 1
+        shown = get_named_type(definition.type)
+        times = 1
+        if is_list_type(get_nullable_type(definition.type)):
+            in_connection = parent.name.endswith("Connection")
+            times = page if in_connection else LIST_SIZES.get(f"{parent.name}.{node.name.value}", USUAL_LIST)
+        inner = _page_length(node) if shown.name.endswith("Connection") else page
+        return 1 + times * self._of(node.selection_set, shown, inner)
+
+
+def _page_length(node: FieldNode) -> int:
+    """How long a page the field asks for; as long as allowed where a variable will tell."""
+    for argument in node.arguments or ():
+        if argument.name.value in {"first", "last"}:
+            given = argument.value
+            return min(int(given.value), MAX_PAGE) if isinstance(given, IntValueNode) else MAX_PAGE
+    return DEFAULT_PAGE
