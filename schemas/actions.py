@@ -12,7 +12,7 @@ from backend.actions import errors
 from backend.actions.model import Action, ActionRequest, RuleRef
 from backend.actions.service import Recorded
 from backend.identity.errors import ForbiddenError
-from backend.kernel.errors import DomainError, IdempotencyConflictError, InvalidInputError, Refusal
+from backend.kernel.errors import DomainError, IdempotencyConflictError, InvalidInputError, Refusal, Text
 from backend.kernel.ids import ActionId, CitizenId
 from backend.kernel.units import INT64_MAX
 from backend.runtime import citizen_channel
@@ -171,8 +171,6 @@ RecordActionsResult: Any = result_union(
 
 def _request(given: ActionInput) -> ActionRequest:
     attributes: dict[str, Any] = given.attributes or {}
-    if not all(isinstance(value, str) for value in attributes.values()):
-        raise InvalidInputError("attributes", "values must be texts")
     return ActionRequest(
         kind=given.kind,
         # Digits say more than 64 bits hold: what is beyond is out of every range, and refused as that.
@@ -248,7 +246,7 @@ class ActionsSubscription:
         """The caller's own actions as they are settled."""
         principal = info.context.require_principal()
         if principal.citizen is None:
-            raise ForbiddenError("actionSettled")
+            raise ForbiddenError(Text("订阅低碳行为", "actionSettled"))
         async with info.context.services.channels.listen(citizen_channel(principal.citizen)) as events:
             while True:
                 batch = [await events.get()]

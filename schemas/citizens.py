@@ -16,7 +16,7 @@ from schemas.actions import ActionType
 from schemas.context import Info
 from schemas.enums import PrincipalKind
 from schemas.ledger import AssetEnum, Reduction, StatementLineType
-from schemas.relay import Connection, Node, connect, page_span
+from schemas.relay import NOT_A_CURSOR, Connection, Node, connect, page_span
 from schemas.scalars import BigInt
 from schemas.view import view
 
@@ -33,14 +33,14 @@ def _read_action_place(text: str | None, field: str) -> tuple[datetime, str] | N
     try:
         return to_milliseconds(datetime.fromisoformat(moment)), action
     except (ValueError, OverflowError) as error:
-        raise InvalidInputError(field, "not a cursor of this list") from error
+        raise InvalidInputError(field, NOT_A_CURSOR) from error
 
 
 def _read_sequence(text: str | None, field: str) -> int | None:
     if text is None:
         return None
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise InvalidInputError(field, "not a cursor of this list")
+        raise InvalidInputError(field, NOT_A_CURSOR)
     return int(text)
 
 

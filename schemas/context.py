@@ -10,7 +10,7 @@ from strawberry.types import Info as StrawberryInfo
 
 from backend.identity.errors import ForbiddenError, UnauthenticatedError
 from backend.identity.model import Principal
-from backend.kernel.errors import Language
+from backend.kernel.errors import Language, Text
 
 if TYPE_CHECKING:
     from backend.actions.model import Action
@@ -52,7 +52,8 @@ class Context:
         return [found.get(citizen) for citizen in ids]
 
     async def _load_pages(self, owners: list[OwnerId]) -> list[Page]:
-        return [await self.services.ledger.get_page(owner) for owner in owners]
+        found = await self.services.ledger.find_pages(owners)
+        return [found[owner] for owner in owners]
 
     async def book(self) -> RuleBook:
         """The rule book, the same for the whole request."""
@@ -67,7 +68,7 @@ class Context:
             UnauthenticatedError: nobody signed in.
         """
         if self.principal is None:
-            raise UnauthenticatedError("no token")
+            raise UnauthenticatedError(Text("没有令牌", "no token"))
         return self.principal
 
     def may_see(self, citizen: CitizenId) -> bool:
@@ -83,7 +84,7 @@ class Context:
         """
         self.require_principal()
         if not self.may_see(citizen):
-            raise ForbiddenError("another citizen's data")
+            raise ForbiddenError(Text("他人的数据", "another citizen's data"))
 
 
 Info: TypeAlias = StrawberryInfo[Context, None]
@@ -108,5 +109,5 @@ def authenticate(tokens: Tokens, authorization: str) -> Principal:
     """
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token:
-        raise UnauthenticatedError("Bearer token expected")
+        raise UnauthenticatedError(Text("应为 Bearer 令牌", "Bearer token expected"))
     return tokens.read(token.strip())

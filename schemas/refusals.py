@@ -18,7 +18,7 @@ import backend.actions.errors
 import backend.identity.errors
 import backend.kernel.errors
 import backend.ledger.errors
-from backend.kernel.errors import DomainError, Language, Refusal
+from backend.kernel.errors import DomainError, Language, Refusal, Text
 from schemas.scalars import BigInt
 
 if TYPE_CHECKING:
@@ -59,11 +59,13 @@ class RefusalInterface:
     message: str
 
 
+# How a refusal's fields appear in GraphQL where they are not what they are.
+SHOWN_AS: dict[Any, Any] = {int: BigInt, Text: str}
+
+
 def _refusal_type(cls: type[Refusal]) -> type[RefusalInterface]:
     hints = get_type_hints(cls)
-    fields = [
-        (field.name, BigInt if hints[field.name] is int else hints[field.name]) for field in dataclasses.fields(cls)
-    ]
+    fields = [(field.name, SHOWN_AS.get(hints[field.name], hints[field.name])) for field in dataclasses.fields(cls)]
     name = cls.__name__.removesuffix("Error")
     made = dataclasses.make_dataclass(name, fields, bases=(RefusalInterface,))
     made.__module__ = __name__
@@ -75,11 +77,10 @@ TYPES: dict[type[Refusal], type[RefusalInterface]] = {cls: _refusal_type(cls) fo
 
 def show(refusal: Refusal, language: Language) -> RefusalInterface:
     """The refusal as its GraphQL type."""
-    values = {field.name: getattr(refusal, field.name) for field in dataclasses.fields(refusal)}
     return TYPES[type(refusal)](
         code=ErrorCode(refusal.code),
         message=refusal.message(language),
-        **values,
+        **refusal.values(language),
     )
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import strawberry
 
-from backend.kernel.errors import InvalidInputError
+from backend.kernel.errors import InvalidInputError, Text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
+NOT_A_CURSOR = Text("不是此列表的游标", "not a cursor of this list")
 Shown = TypeVar("Shown")
 Item = TypeVar("Item")
 
@@ -101,10 +102,10 @@ def page_span(first: int | None, after: str | None, last: int | None, before: st
         InvalidInputError: both ``first`` and ``last``, or a number outside 0–100, or a cursor that is none.
     """
     if first is not None and last is not None:
-        raise InvalidInputError("first", "give first or last, not both")
+        raise InvalidInputError("first", Text("first 与 last 只能给一个", "give first or last, not both"))
     field, limit = ("last", last) if last is not None else ("first", first if first is not None else DEFAULT_PAGE)
     if not 0 <= limit <= MAX_PAGE:
-        raise InvalidInputError(field, f"0–{MAX_PAGE}")
+        raise InvalidInputError(field, Text(f"0–{MAX_PAGE}", f"0–{MAX_PAGE}"))
     return Span(limit, _cursor("after", after), _cursor("before", before), newest=last is None)
 
 
@@ -113,7 +114,7 @@ def _cursor(field: str, text: str | None) -> str | None:
         return None
     place = _decode(text)
     if place is None:
-        raise InvalidInputError(field, "not a cursor of this list")
+        raise InvalidInputError(field, NOT_A_CURSOR)
     return place
 
 

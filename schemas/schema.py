@@ -11,7 +11,7 @@ from strawberry.schema.config import StrawberryConfig
 
 from backend.actions.model import Action
 from backend.identity.model import Citizen
-from backend.kernel.errors import InvalidInputError
+from backend.kernel.errors import InvalidInputError, Text
 from backend.kernel.ids import ActionId, CitizenId
 from schemas.actions import ActionsMutation, ActionsQuery, ActionsSubscription
 from schemas.citizens import CitizensQuery, CitizenType, EnterpriseType, MerchantType, PartnerType, StaffType
@@ -40,7 +40,7 @@ class NodeQuery:
     async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Action | Citizen | None]:
         """The same for up to 100 ids, in their order."""
         if len(ids) > MAX_PAGE:
-            raise InvalidInputError("ids", f"at most {MAX_PAGE}")
+            raise InvalidInputError("ids", Text(f"最多 {MAX_PAGE} 个", f"at most {MAX_PAGE}"))
         # Together, so that the loaders read them all at once.
         return await asyncio.gather(*(_find_node(info, global_id) for global_id in ids))
 

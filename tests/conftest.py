@@ -5,7 +5,6 @@ Servers are real. A write to the ledger outside a transaction fails the test tha
 
 from __future__ import annotations
 
-import inspect
 import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -49,13 +48,6 @@ class LedgerWatch(monitoring.CommandListener):
 
 LEDGER_WATCH = LedgerWatch()
 monitoring.register(LEDGER_WATCH)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run coroutine tests on asyncio."""
-    for item in items:
-        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
-            item.add_marker(pytest.mark.anyio)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ class UnknownKindError(Refusal):
     kind: str
 
     code = "UNKNOWN_KIND"
-    zh = "未知的低碳行为:{kind}"
+    zh = "未知的低碳行为：{kind}"
     en = "unknown kind of action: {kind}"
 
 
@@ -27,7 +27,7 @@ class WrongUnitError(Refusal):
     expected: str
 
     code = "WRONG_UNIT"
-    zh = "{kind} 应以 {expected} 计量,而不是 {unit}"
+    zh = "{kind} 应以 {expected} 计量，而不是 {unit}"
     en = "{kind} is counted in {expected}, not in {unit}"
 
 
@@ -40,7 +40,7 @@ class QuantityOutOfRangeError(Refusal):
     maximum: int
 
     code = "QUANTITY_OUT_OF_RANGE"
-    zh = "数量 {quantity} 超出范围(单次 {minimum}–{maximum})"
+    zh = "数量 {quantity} 超出范围（单次 {minimum}–{maximum}）"
     en = "quantity {quantity} is out of range ({minimum}–{maximum} for one act)"
 
 
@@ -62,7 +62,7 @@ class TooOldError(Refusal):
     days: int
 
     code = "TOO_OLD"
-    zh = "该行为发生已超过 {days} 天,不再受理"
+    zh = "该行为发生已超过 {days} 天，不再受理"
     en = "the act is older than {days} days"
 
 
@@ -106,5 +106,5 @@ class BatchTooLargeError(Refusal):
     limit: int
 
     code = "BATCH_SIZE"
-    zh = "一次需提交 1–{limit} 条记录,收到 {size} 条"
+    zh = "一次需提交 1–{limit} 条记录，收到 {size} 条"
     en = "one call takes 1–{limit} actions, not {size}"

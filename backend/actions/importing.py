@@ -228,9 +228,7 @@ def digest_of(path: Path) -> str:
         OSError: it cannot be read.
     """
     digest = hashlib.sha256()
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if not file.is_file():
-            continue
+    for file in sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]:
         digest.update(file.name.encode() if path.is_dir() else b"")
         with file.open("rb") as content:
             while chunk := content.read(CHUNK):

@@ -83,7 +83,7 @@ class Reason(StrEnum):
 
 
 _SENTENCES: Mapping[Reason, tuple[str, str]] = {
-    Reason.CLAIMED: ("该行为已通过其他记录计入,不能重复计算", "this act was already counted through another record"),
+    Reason.CLAIMED: ("该行为已通过其他记录计入，不能重复计算", "this act was already counted through another record"),
     Reason.PROCESSING_FAILED: ("该行为需要人工核实", "this act needs to be looked at by a person"),
 }
 

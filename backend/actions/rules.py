@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from backend.actions import errors
 from backend.identity.errors import ForbiddenError
-from backend.identity.model import PrincipalKind
+from backend.identity.model import NAME, NAME_RULE, PrincipalKind
 from backend.kernel.clock import to_milliseconds
-from backend.kernel.errors import InvalidInputError
+from backend.kernel.errors import InvalidInputError, Text
 from backend.kernel.ids import derived_id
 from backend.kernel.units import INT64_MAX
 from backend.rules.model import EvidenceTier
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 MAX_BATCH = 500
 CLOCK_SKEW = timedelta(minutes=5)
 MAX_ATTRIBUTES = 20
+TOKEN_RULE = Text("1–128 个字符，不含控制字符", "1–128 characters, none of them control characters")
+ATTRIBUTE_RULE = Text(
+    "名称形如 station_from，值为不超过 200 个字符的文本", "names like station_from, texts of at most 200 characters"
+)
 TOKEN = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 ATTRIBUTE_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 ATTRIBUTE_VALUE = re.compile(r"[^\x00-\x1f\x7f]{0,200}")
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{8,64}")
@@ -51,7 +54,7 @@ def check_idempotency_key(key: str) -> None:
         InvalidInputError: not 8–64 printable ASCII characters.
     """
     if not IDEMPOTENCY_KEY.fullmatch(key):
-        raise InvalidInputError("idempotencyKey", "8–64 printable ASCII characters")
+        raise InvalidInputError("idempotencyKey", Text("8–64 个可打印 ASCII 字符", "8–64 printable ASCII characters"))
 
 
 def check_request(
@@ -74,7 +77,7 @@ def _check_times(request: ActionRequest, *, window: Window, now: datetime, backf
         try:
             is_future = to_milliseconds(moment) > now + CLOCK_SKEW
         except (ValueError, OverflowError):
-            return InvalidInputError(field, "a date and time with offset")
+            return InvalidInputError(field, Text("须为带时区偏移的时间", "a date and time with offset"))
         if is_future:
             return errors.InFutureError(moment.isoformat())
     if request.ended_at is not None and request.ended_at < request.occurred_at:
@@ -86,19 +89,20 @@ def _check_times(request: ActionRequest, *, window: Window, now: datetime, backf
 
 def _check_texts(request: ActionRequest, kind: Kind) -> DomainError | None:
     if not NAME.fullmatch(request.source):
-        return InvalidInputError("source", "1–64 letters, digits, dots, dashes and underscores")
+        return InvalidInputError("source", NAME_RULE)
     texts = (("ref", request.ref), ("externalId", request.external_id), ("citizen", request.citizen))
     for field, text in (*texts, ("evidence", request.evidence)):
         if text is not None and not TOKEN.fullmatch(text):
-            return InvalidInputError(field, "1–128 characters, none of them control characters")
+            return InvalidInputError(field, TOKEN_RULE)
     if len(request.attributes) > MAX_ATTRIBUTES:
-        return InvalidInputError("attributes", f"at most {MAX_ATTRIBUTES}")
+        return InvalidInputError("attributes", Text(f"最多 {MAX_ATTRIBUTES} 项", f"at most {MAX_ATTRIBUTES}"))
     for name, value in request.attributes.items():
-        if not ATTRIBUTE_NAME.fullmatch(name) or not ATTRIBUTE_VALUE.fullmatch(value):
-            return InvalidInputError("attributes", "names like station_from, values of at most 200 characters")
+        is_text = isinstance(value, str)  # a JSON object may hold anything
+        if not is_text or not ATTRIBUTE_NAME.fullmatch(name) or not ATTRIBUTE_VALUE.fullmatch(value):
+            return InvalidInputError("attributes", ATTRIBUTE_RULE)
     for name in kind.required_attributes:
         if not request.attributes.get(name):
-            return InvalidInputError("attributes", f"{name} is required")
+            return InvalidInputError("attributes", Text(f"缺少 {name}", f"{name} is required"))
     return None
 
 
@@ -111,14 +115,18 @@ def check_authority(principal: Principal, request: ActionRequest, owner: str | N
     if principal.is_admin:
         return None
     if principal.kind is PrincipalKind.PARTNER:
-        return None if owner == principal.id else ForbiddenError(f"source {request.source}")
+        return None if owner == principal.id else _foreign_source(request)
     if principal.kind is not PrincipalKind.CITIZEN:
-        return ForbiddenError("recordAction")
+        return ForbiddenError(Text("记录低碳行为", "recordAction"))
     if owner is not None:
-        return ForbiddenError(f"source {request.source}")
+        return _foreign_source(request)
     if request.external_id is not None or request.citizen not in (None, principal.citizen):
-        return ForbiddenError("another citizen's account")
+        return ForbiddenError(Text("他人的账户", "another citizen's account"))
     return None
+
+
+def _foreign_source(request: ActionRequest) -> ForbiddenError:
+    return ForbiddenError(Text(f"数据来源 {request.source}", f"source {request.source}"))
 
 
 def tier_of(principal: Principal, request: ActionRequest) -> EvidenceTier:

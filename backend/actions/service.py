@@ -148,7 +148,11 @@ class Actions:
         for position, free in zip(claimed, await self._keys.claim_many(uses, now=now), strict=True):
             if not free:
                 admitted[position] = IdempotencyConflictError(group[position].key)
-        return await self._store_admitted(admitted)
+        outcomes = await self._store_admitted(admitted)
+        # A refusal changes nothing: a key whose record met another's reference is free again.
+        refused = [use for position, use in zip(claimed, uses, strict=True) if _conflicts(outcomes[position])]
+        await self._keys.release(refused)
+        return outcomes
 
     async def _admit(
         self, asked: Sequence[tuple[Principal, ActionRequest]], *, now: datetime, backfill: bool
@@ -257,6 +261,10 @@ class Actions:
             citizen, older_than=older_than, newer_than=newer_than, limit=min(limit, MAX_PAGE), newest=newest
         )
         return actions if newest else actions[::-1]
+
+
+def _conflicts(outcome: Outcome) -> bool:
+    return isinstance(outcome, ActionConflictError)
 
 
 def _request_payload(request: ActionRequest) -> list[object]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backend.kernel.errors import AccessError, Refusal
+from backend.kernel.errors import AccessError, Refusal, Text
 
 
 @dataclass(eq=False)
 class UnauthenticatedError(AccessError):
     """No valid token came with the request."""
 
-    problem: str
+    problem: Text
 
     code = "UNAUTHENTICATED"
-    zh = "请先登录({problem})"
+    zh = "请先登录（{problem}）"
     en = "sign in first ({problem})"
 
 
@@ -22,10 +22,10 @@ class UnauthenticatedError(AccessError):
 class ForbiddenError(AccessError):
     """This principal may not do this."""
 
-    what: str
+    what: Text
 
     code = "FORBIDDEN"
-    zh = "无权执行该操作:{what}"
+    zh = "无权执行该操作：{what}"
     en = "not permitted: {what}"
 
 

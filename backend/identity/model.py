@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from backend.kernel.errors import Text
 from backend.kernel.ids import CitizenId, shard_of
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from backend.kernel.ids import ShardNumber
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+NAME_RULE = Text("1–64 个字母、数字、点、横线或下划线", "1–64 letters, digits, dots, dashes and underscores")
 
 
 class PrincipalKind(StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backend.identity.errors import AlreadyBoundError, SourceTakenError
-from backend.identity.model import NAME, Binding, Citizen, ExternalId, Partner
+from backend.identity.model import NAME, NAME_RULE, Binding, Citizen, ExternalId, Partner
 from backend.kernel.crypto import keyed_hash
 from backend.kernel.errors import InvalidInputError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def _require_name(field: str, value: str) -> None:
     if not NAME.fullmatch(value):
-        raise InvalidInputError(field, "1–64 letters, digits, dots, dashes and underscores")
+        raise InvalidInputError(field, NAME_RULE)
 
 
 class Identity:

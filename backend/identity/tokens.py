@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from backend.identity.errors import UnauthenticatedError
 from backend.identity.model import NAME, Principal, PrincipalKind, StaffRole
+from backend.kernel.errors import Text
 from backend.kernel.ids import new_id
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ ALGORITHM = "EdDSA"
 AUDIENCE = "tanhui"
 LEEWAY = timedelta(seconds=30)
 MAX_TOKEN_CHARS = 4_096
+INVALID = Text("令牌无效", "token invalid")
 REQUIRED_CLAIMS = ["iss", "aud", "sub", "kind", "iat", "nbf", "exp", "jti"]
 
 
@@ -59,7 +61,7 @@ class Tokens:
             UnauthenticatedError: expired, early, forged, of another issuer or audience, or no token at all.
         """
         if len(token) > MAX_TOKEN_CHARS:
-            raise UnauthenticatedError("token too long")
+            raise UnauthenticatedError(Text("令牌过长", "token too long"))
         now = self._clock.now().timestamp()
         try:
             # The library reads the machine's clock; ours is injected, so the two times are compared below.
@@ -76,11 +78,11 @@ class Tokens:
             roles = frozenset(StaffRole(role) for role in claims.get("roles", ()))
             subject = claims["sub"]
         except (jwt.PyJWTError, ValueError, TypeError) as error:
-            raise UnauthenticatedError("token invalid") from error
+            raise UnauthenticatedError(INVALID) from error
         if now >= expires + LEEWAY.total_seconds():
-            raise UnauthenticatedError("token expired")
+            raise UnauthenticatedError(Text("令牌已过期", "token expired"))
         if now < starts - LEEWAY.total_seconds():
-            raise UnauthenticatedError("token not valid yet")
+            raise UnauthenticatedError(Text("令牌尚未生效", "token not valid yet"))
         if not NAME.fullmatch(subject):
-            raise UnauthenticatedError("token invalid")
+            raise UnauthenticatedError(INVALID)
         return Principal(kind, subject, roles)

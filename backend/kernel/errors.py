@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 
 class Language(StrEnum):
@@ -17,6 +17,17 @@ class Language(StrEnum):
 
     ZH_CN = "zh-CN"
     EN = "en"
+
+
+class Text(NamedTuple):
+    """A phrase in both languages, for an error's fields."""
+
+    zh: str
+    en: str
+
+    def said(self, language: Language) -> str:
+        """The phrase in that language."""
+        return self.zh if language is Language.ZH_CN else self.en
 
 
 @dataclass(eq=False)
@@ -30,7 +41,16 @@ class DomainError(Exception):
     def message(self, language: Language = Language.EN) -> str:
         """The sentence shown to a person."""
         template = self.zh if language is Language.ZH_CN else self.en
-        return template.format(**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
+        return template.format(**self.values(language))
+
+    def values(self, language: Language) -> dict[str, Any]:
+        """The fields by name, phrases in that language."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value.said(language) if isinstance(value, Text) else value for name, value in fields.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as class and fields, however the error was built."""
+        return type(self), tuple(getattr(self, field.name) for field in dataclasses.fields(self))
 
     def __str__(self) -> str:
         """English message, for logs."""
@@ -57,7 +77,7 @@ class BusyError(TransientError):
     """Write conflicts outlasted the retry budget; nothing changed."""
 
     code = "BUSY"
-    zh = "系统繁忙,请稍后重试"
+    zh = "系统繁忙，请稍后重试"
     en = "too many simultaneous changes; try again"
 
 
@@ -66,7 +86,7 @@ class UnavailableError(TransientError):
     """A server the operation needs does not answer."""
 
     code = "UNAVAILABLE"
-    zh = "服务暂不可用,请稍后重试"
+    zh = "服务暂不可用，请稍后重试"
     en = "a required server does not answer; try again"
 
 
@@ -86,8 +106,8 @@ class InvalidInputError(Refusal):
     """A field of the input has a value no operation accepts."""
 
     field: str
-    problem: str
+    problem: Text
 
     code = "INVALID_INPUT"
-    zh = "字段 {field} 无效:{problem}"
+    zh = "字段 {field} 无效：{problem}"
     en = "field {field} is invalid: {problem}"

@@ -16,7 +16,7 @@ class InsufficientFundsError(Refusal):
     available: int
 
     code = "INSUFFICIENT_FUNDS"
-    zh = "余额不足:需要 {needed},可用 {available}"
+    zh = "余额不足：需要 {needed}，可用 {available}"
     en = "insufficient balance: {needed} needed, {available} available"
 
 

@@ -82,6 +82,11 @@ class Ledger:
                 raise IdempotencyConflictError(transaction.key)
         return fresh
 
+    async def find_pages(self, owners: Sequence[OwnerId]) -> dict[OwnerId, Page]:
+        """All balances of these guarded owners; empty pages for those who never had any."""
+        found = await self._reads.find_pages(owners)
+        return {owner: found.get(owner) or Page(owner, 0, {}) for owner in owners}
+
     async def get_page(self, owner: OwnerId) -> Page:
         """All balances of a guarded owner; empty for one who never had any.
 
@@ -91,7 +96,7 @@ class Ledger:
         if not is_guarded(owner):
             message = f"no page is kept for {owner}"
             raise ValueError(message)
-        return await self._reads.find_page(owner) or Page(owner, 0, {})
+        return (await self.find_pages([owner]))[owner]
 
     async def list_statement(
         self,

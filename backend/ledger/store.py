@@ -168,10 +168,10 @@ class LedgerReads:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def find_page(self, owner: OwnerId) -> Page | None:
-        """The owner's page."""
-        document = await self._database.find_one(PAGES.name, {"_id": owner})
-        return page_from_document(document) if document else None
+    async def find_pages(self, owners: Sequence[OwnerId]) -> dict[OwnerId, Page]:
+        """The pages that exist among these owners'."""
+        found = await self._database.find(PAGES.name, {"_id": {"$in": list(owners)}}, limit=len(owners) or 1)
+        return {page.owner: page for page in map(page_from_document, found)}
 
     async def list_statement(
         self, owner: OwnerId, asset: Asset, *, older_than: int | None, newer_than: int | None, limit: int, newest: bool

@@ -32,6 +32,11 @@ class Use:
     key: str
     payload: str
 
+    @property
+    def id(self) -> str:
+        """The document that stands for the key."""
+        return derived_id("key", self.principal, self.operation, self.key)
+
 
 class IdempotencyKeys:
     """The register of used keys."""
@@ -39,12 +44,17 @@ class IdempotencyKeys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def release(self, uses: Sequence[Use]) -> None:
+        """Forget keys whose request was refused after all, so that a corrected request may use them."""
+        for use in uses:
+            await self._database.delete_one(IDEMPOTENCY_KEYS.name, {"_id": use.id, "payload": use.payload})
+
     async def claim_many(self, uses: Sequence[Use], *, now: datetime) -> list[bool]:
         """For each use, whether the key is free or was used with the same payload; a new key is durable on return.
 
         The ``_id`` is the lock: of two simultaneous uses one insert wins and the other compares payloads.
         """
-        ids = [derived_id("key", use.principal, use.operation, use.key) for use in uses]
+        ids = [use.id for use in uses]
         expires_at = now + KEPT_FOR
         payloads: dict[str, str] = {}
         for key_id, use in zip(ids, uses, strict=True):

@@ -31,7 +31,7 @@ NOT_REQUESTS: list[tuple[str, bytes, str]] = [
     ("nothing", b"", NOT_JSON),
     ("half an object", b'{"query": "{ programme', NOT_JSON),
     ("two objects", b"{}{}", NOT_JSON),
-    ("not UTF-8", '{"query": "{ kinds(名) }"}'.encode("gb18030"), NOT_JSON),
+    ("not UTF-8", '{"query": "{ kinds（名） }"}'.encode("gb18030"), NOT_JSON),
     ("UTF-16", '{"query": "{ kinds { code } }"}'.encode("utf-16"), NOT_JSON),
     ("half a surrogate pair", rb'{"query": "{ rule(code: \"\ud800\") { code } }"}', NOT_JSON),
     ("NaN", b'{"query": "{ kinds { code } }", "variables": {"a": NaN}}', NOT_JSON),

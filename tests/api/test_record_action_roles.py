@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 BOB = to_global_id("Citizen", "bob")
-ANOTHER = ("FORBIDDEN", "无权执行该操作:another citizen's account", "not permitted: another citizen's account")
-NO_ROLE = ("FORBIDDEN", "无权执行该操作:recordAction", "not permitted: recordAction")
+ANOTHER = ("FORBIDDEN", "无权执行该操作：他人的账户", "not permitted: another citizen's account")
+NO_ROLE = ("FORBIDDEN", "无权执行该操作：记录低碳行为", "not permitted: recordAction")
 NOT_BOUND = (
     "NOT_BOUND",
     "该卡号、账号或市民未与 metro-afc 绑定",
@@ -32,7 +32,7 @@ NOT_BOUND = (
 
 def source(name: str) -> tuple[str, str, str]:
     """Code and messages where that source is not the caller's."""
-    return "FORBIDDEN", f"无权执行该操作:source {name}", f"not permitted: source {name}"
+    return "FORBIDDEN", f"无权执行该操作：数据来源 {name}", f"not permitted: source {name}"
 
 
 # Who (role, subject), what differs from a good ride → code, message in Chinese, message in English.
@@ -106,7 +106,7 @@ async def test_a_partner_records_only_for_who_is_bound_to_its_source(
 
 async def test_nobody_records_without_a_token(api: Api, services: Services) -> None:
     before = await dump(services)
-    for language, message in (("zh", "请先登录(no token)"), ("en", "sign in first (no token)")):
+    for language, message in (("zh", "请先登录（没有令牌）"), ("en", "sign in first (no token)")):
         answer = await api.post(RECORD, ride(), language=language)
         assert answer.refusal == ("UNAUTHENTICATED", message)
     assert await dump(services) == before

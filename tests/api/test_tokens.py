@@ -140,7 +140,7 @@ async def test_another_scheme_is_answered_401(authorization: str | bytes, api: A
 
 async def test_the_refusal_is_told_in_the_readers_language(api: Api) -> None:
     answer = await api.post(WHO, token="garbage", language="zh-CN")  # noqa: S106 - no secret
-    assert answer.refusal == ("UNAUTHENTICATED", "请先登录(token invalid)")
+    assert answer.refusal == ("UNAUTHENTICATED", "请先登录（令牌无效）")
 
 
 async def test_a_token_is_valid_to_the_end_of_its_life_and_thirty_seconds(
