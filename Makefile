@@ -30,7 +30,7 @@ lint: $(VENV)/.dev  ## style, types, layers, schema snapshot
 
 bench: bench-pipeline  ## run every benchmark
 
-bench-pipeline: $(VENV)/.runtime  ## records over HTTP to points on the phone
+bench-pipeline: $(VENV)/.dev  ## records over HTTP to points on the phone
 	@$(BIN)/python -m loadtests.pipeline
 
 format: $(VENV)/.dev  ## format the code

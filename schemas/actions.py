@@ -146,6 +146,7 @@ INTAKE_REFUSALS: tuple[type[Refusal], ...] = (
     errors.TooOldError,
     errors.EndBeforeStartError,
     errors.NotBoundError,
+    errors.UnknownCitizenError,
     errors.ActionConflictError,
     IdempotencyConflictError,
     InvalidInputError,

@@ -87,6 +87,17 @@ class NotBoundError(Refusal):
 
 
 @dataclass(eq=False)
+class UnknownCitizenError(Refusal):
+    """No such citizen is registered."""
+
+    citizen: str
+
+    code = "UNKNOWN_CITIZEN"
+    zh = "未登记的市民：{citizen}"
+    en = "no citizen {citizen} is registered"
+
+
+@dataclass(eq=False)
 class ActionConflictError(Refusal):
     """The same source reference of this citizen was recorded with other content."""
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backend.actions import rules
-from backend.actions.errors import ActionConflictError, BatchTooLargeError, NotBoundError
+from backend.actions.errors import ActionConflictError, BatchTooLargeError, NotBoundError, UnknownCitizenError
 from backend.actions.model import Action
-from backend.identity.model import ExternalId, PrincipalKind
+from backend.identity.model import ExternalId
 from backend.kernel.clock import to_milliseconds
 from backend.kernel.crypto import payload_hash
 from backend.kernel.errors import AccessError, DomainError, IdempotencyConflictError
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from backend.actions.model import ActionRequest, Total
     from backend.actions.store import ActionStore
-    from backend.identity.model import Principal
+    from backend.identity.model import Citizen, Principal
     from backend.identity.service import Identity
     from backend.kernel.clock import Clock
     from backend.kernel.ids import ActionId, CitizenId
     from backend.mongo.idempotency import IdempotencyKeys
-    from backend.rules.service import RuleBook, Rules
+    from backend.rules.service import Rules
 
 MAX_PAGE = 200
 GROUP_LIMIT = 500
@@ -41,6 +41,35 @@ class Recorded:
 
 
 Outcome = Recorded | DomainError
+
+
+@dataclass(frozen=True, slots=True)
+class _Holders:
+    """Who stands behind the requests of a group, as identity knows it."""
+
+    bound: Mapping[ExternalId, CitizenId]
+    pairs: frozenset[tuple[CitizenId, str]]
+    registered: Mapping[CitizenId, Citizen]
+
+    def of(self, principal: Principal, request: ActionRequest) -> CitizenId:
+        """Whose act it is; only for requests that ``refusal`` lets pass."""
+        if principal.citizen is not None:
+            return principal.citizen
+        if request.external_id is not None:
+            return self.bound[ExternalId(request.source, request.external_id)]
+        assert request.citizen is not None
+        return request.citizen
+
+    def refusal(self, principal: Principal, request: ActionRequest) -> DomainError | None:
+        """Why nobody known stands behind the request; None where somebody does."""
+        if principal.citizen is not None:
+            return None
+        if request.external_id is not None:
+            citizen = self.bound.get(ExternalId(request.source, request.external_id))
+            return None if citizen is not None and request.citizen in (None, citizen) else NotBoundError(request.source)
+        if request.citizen is not None and principal.is_admin:
+            return None if request.citizen in self.registered else UnknownCitizenError(request.citizen)
+        return None if (request.citizen, request.source) in self.pairs else NotBoundError(request.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,64 +189,31 @@ class Actions:
         """Validate and authorise; reads only."""
         book = await self._rules.book()
         owners = await self._identity.find_source_owners({request.source for _, request in asked})
-        bound = await self._identity.find_bound(
-            {ExternalId(r.source, r.external_id) for _, r in asked if r.external_id is not None}
-        )
-        return [
-            await self._admit_one(principal, request, book=book, owners=owners, bound=bound, now=now, backfill=backfill)
-            for principal, request in asked
-        ]
+        holders = await self._find_holders(asked)
+        admitted: list[Action | DomainError] = []
+        for principal, request in asked:
+            kind = book.kinds.get(request.kind)
+            refusal = (
+                rules.check_authority(principal, request, owners.get(request.source))
+                or rules.check_request(request, kind, window=self._window, now=now, backfill=backfill)
+                or holders.refusal(principal, request)
+            )
+            admitted.append(
+                refusal or _action(principal, request, holders.of(principal, request), now=now, backfill=backfill)
+            )
+        return admitted
 
-    async def _admit_one(
-        self,
-        principal: Principal,
-        request: ActionRequest,
-        *,
-        book: RuleBook,
-        owners: Mapping[str, str],
-        bound: Mapping[ExternalId, CitizenId],
-        now: datetime,
-        backfill: bool,
-    ) -> Action | DomainError:
-        refusal = rules.check_authority(principal, request, owners.get(request.source))
-        refusal = refusal or rules.check_request(
-            request, book.kinds.get(request.kind), window=self._window, now=now, backfill=backfill
+    async def _find_holders(self, asked: Sequence[tuple[Principal, ActionRequest]]) -> _Holders:
+        named = [(principal, request) for principal, request in asked if request.citizen is not None]
+        return _Holders(
+            bound=await self._identity.find_bound(
+                {ExternalId(r.source, r.external_id) for _, r in asked if r.external_id is not None}
+            ),
+            pairs=await self._identity.find_bound_pairs(
+                {(r.citizen, r.source) for p, r in named if r.citizen and not p.is_admin}
+            ),
+            registered=await self._identity.find_citizens({r.citizen for p, r in named if r.citizen and p.is_admin}),
         )
-        if refusal is not None:
-            return refusal
-        citizen = await self._find_citizen(principal, request, bound)
-        if citizen is None:
-            return NotBoundError(request.source)
-        return Action(
-            citizen=citizen,
-            source=request.source,
-            ref=request.ref,
-            kind=request.kind,
-            quantity=request.quantity,
-            unit=request.unit,
-            occurred_at=to_milliseconds(request.occurred_at),
-            ended_at=to_milliseconds(request.ended_at) if request.ended_at else None,
-            attributes=request.attributes,
-            tier=rules.tier_of(principal, request),
-            evidence=request.evidence,
-            recorded_at=now,
-            recorded_by=str(principal),
-            backfill=backfill,
-            import_row=request.import_row,
-        )
-
-    async def _find_citizen(
-        self, principal: Principal, request: ActionRequest, bound: Mapping[ExternalId, CitizenId]
-    ) -> CitizenId | None:
-        if principal.kind is PrincipalKind.CITIZEN:
-            return principal.citizen
-        if request.external_id is not None:
-            citizen = bound.get(ExternalId(request.source, request.external_id))
-            return citizen if request.citizen in (None, citizen) else None
-        if request.citizen is None:
-            return None
-        allowed = principal.is_admin or await self._identity.is_bound(request.citizen, request.source)
-        return request.citizen if allowed else None
 
     async def _store_admitted(self, admitted: Sequence[Action | DomainError]) -> list[Outcome]:
         actions = [outcome for outcome in admitted if isinstance(outcome, Action)]
@@ -261,6 +257,28 @@ class Actions:
             citizen, older_than=older_than, newer_than=newer_than, limit=min(limit, MAX_PAGE), newest=newest
         )
         return actions if newest else actions[::-1]
+
+
+def _action(
+    principal: Principal, request: ActionRequest, citizen: CitizenId, *, now: datetime, backfill: bool
+) -> Action:
+    return Action(
+        citizen=citizen,
+        source=request.source,
+        ref=request.ref,
+        kind=request.kind,
+        quantity=request.quantity,
+        unit=request.unit,
+        occurred_at=to_milliseconds(request.occurred_at),
+        ended_at=to_milliseconds(request.ended_at) if request.ended_at else None,
+        attributes=request.attributes,
+        tier=rules.tier_of(principal, request),
+        evidence=request.evidence,
+        recorded_at=now,
+        recorded_by=str(principal),
+        backfill=backfill,
+        import_row=request.import_row,
+    )
 
 
 def _conflicts(outcome: Outcome) -> bool:

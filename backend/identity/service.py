@@ -10,7 +10,8 @@ from backend.kernel.crypto import keyed_hash
 from backend.kernel.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from backend.identity.store import IdentityStore
     from backend.kernel.clock import Clock
@@ -82,15 +83,15 @@ class Identity:
         found = await self._store.bound_citizens(hashes.values())
         return {external: found[hashed] for external, hashed in hashes.items() if hashed in found}
 
-    async def is_bound(self, citizen: CitizenId, source: str) -> bool:
-        """Whether any external id of the source stands for the citizen."""
-        return await self._store.has_binding(citizen, source)
+    async def find_bound_pairs(self, pairs: AbstractSet[tuple[CitizenId, str]]) -> frozenset[tuple[CitizenId, str]]:
+        """Those (citizen, source) for which some external id of the source stands for the citizen."""
+        return await self._store.bound_pairs(pairs) if pairs else frozenset()
 
     async def find_source_owners(self, sources: Iterable[str]) -> Mapping[str, str]:
         """The partner of each source that belongs to one."""
         return await self._store.source_owners(sources)
 
-    async def find_citizens(self, ids: Sequence[CitizenId]) -> dict[CitizenId, Citizen]:
+    async def find_citizens(self, ids: Iterable[CitizenId]) -> dict[CitizenId, Citizen]:
         """Those of the citizens who are registered."""
         return await self._store.find_citizens(ids)
 

@@ -12,6 +12,7 @@ from backend.mongo.collections import LONG, MOMENT, TEXT, Collection, Index, nul
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
 
     from backend.mongo.client import Database, Document
@@ -28,6 +29,8 @@ BINDINGS = Collection(
     record({"_id": TEXT, "source": TEXT, "citizen": TEXT, "bound_at": MOMENT}),
     (Index("citizen_source", [("citizen", 1), ("source", 1)]),),
 )
+# External ids of one source that stand for one citizen: more than anybody has cards.
+MAX_BINDINGS = 100
 COLLECTIONS = (CITIZENS, PARTNERS, SOURCES, BINDINGS)
 
 
@@ -58,7 +61,9 @@ class IdentityStore:
     async def find_citizens(self, ids: Iterable[CitizenId]) -> dict[CitizenId, Citizen]:
         """Those of the citizens who exist."""
         wanted = list(ids)
-        found = await self._database.find(CITIZENS.name, {"_id": {"$in": wanted}}, limit=len(wanted) or 1)
+        if not wanted:
+            return {}
+        found = await self._database.find(CITIZENS.name, {"_id": {"$in": wanted}}, limit=len(wanted))
         return {citizen.id: citizen for citizen in map(_citizen, found)}
 
     async def insert_partner(self, partner: Partner) -> None:
@@ -85,9 +90,17 @@ class IdentityStore:
     async def bound_citizens(self, hashes: Iterable[str]) -> Mapping[str, CitizenId]:
         """Citizen of each keyed hash that is bound."""
         wanted = list(hashes)
-        found = await self._database.find(BINDINGS.name, {"_id": {"$in": wanted}}, limit=len(wanted) or 1)
+        if not wanted:
+            return {}
+        found = await self._database.find(BINDINGS.name, {"_id": {"$in": wanted}}, limit=len(wanted))
         return {document["_id"]: CitizenId(document["citizen"]) for document in found}
 
-    async def has_binding(self, citizen: CitizenId, source: str) -> bool:
-        """Whether any external id of the source stands for the citizen."""
-        return await self._database.find_one(BINDINGS.name, {"citizen": citizen, "source": source}) is not None
+    async def bound_pairs(self, pairs: AbstractSet[tuple[CitizenId, str]]) -> frozenset[tuple[CitizenId, str]]:
+        """Those (citizen, source) that some binding joins."""
+        found = await self._database.find(
+            BINDINGS.name,
+            {"$or": [{"citizen": citizen, "source": source} for citizen, source in pairs]},
+            limit=MAX_BINDINGS * len(pairs),
+            fields=["citizen", "source"],
+        )
+        return frozenset((CitizenId(document["citizen"]), document["source"]) for document in found)

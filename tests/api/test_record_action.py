@@ -50,7 +50,11 @@ CHINESE = {
 
 def invalid(field: str, problem: str) -> tuple[str, str, str]:
     """Code and messages for that field."""
-    return "INVALID_INPUT", f"字段 {field} 无效：{CHINESE.get(problem, problem)}", f"field {field} is invalid: {problem}"
+    return (
+        "INVALID_INPUT",
+        f"字段 {field} 无效：{CHINESE.get(problem, problem)}",
+        f"field {field} is invalid: {problem}",
+    )
 
 
 # What differs from a good ride → code, message in Chinese, message in English.

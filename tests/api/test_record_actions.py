@@ -165,9 +165,7 @@ async def test_nobody_records_without_a_token(api: Api, services: Services) -> N
     assert await dump(services) == before
 
 
-async def test_an_attribute_that_is_no_text_refuses_its_own_item_only(
-    api: Api, token_for: Callable[..., str]
-) -> None:
+async def test_an_attribute_that_is_no_text_refuses_its_own_item_only(api: Api, token_for: Callable[..., str]) -> None:
     answer = await api.post(
         RECORD_MANY, batch(item(), item("x", attributes={"card": 1})), token=token_for("citizen", "alice")
     )
