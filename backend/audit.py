@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 async def audit_books(services: Services, on_progress: Callable[[int], None] | None = None) -> Audit:
     """Replay everything; ``audit.clean`` tells whether it adds up and ``audit.findings`` where it does not."""
-    book = await services.rules.book()
     async with services.database.snapshot() as snapshot:
         audit = await audit_ledger(snapshot, on_progress)
-        audit.actions = await audit_actions(snapshot, book, audit)
+        # Read after the snapshot began: whatever converted its actions is in it, and versions never change.
+        book = await services.rules.book()
+        audit.actions = await audit_actions(snapshot, book, services.programme.zone, audit)
     return audit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import Any
@@ -138,6 +139,7 @@ class RecordActionsInput:
     actions: list[ActionInput]
 
 
+RECHECK_S = 20
 INTAKE_REFUSALS: tuple[type[Refusal], ...] = (
     errors.UnknownKindError,
     errors.WrongUnitError,
@@ -250,11 +252,19 @@ class ActionsSubscription:
             raise ForbiddenError(Text("订阅低碳行为", "actionSettled"))
         async with info.context.services.channels.listen(citizen_channel(principal.citizen)) as events:
             while True:
-                batch = [await events.get()]
-                while not events.empty():
-                    batch.append(events.get_nowait())
-                settled = await info.context.services.actions.find_actions([ActionId(e["action"]) for e in batch])
-                for event in batch:
-                    action = settled.get(ActionId(event["action"]))
-                    if action is not None:
+                info.context.require_principal()  # a websocket can outlive its token
+                ids = [ActionId(event["action"]) for event in await _next_events(events)]
+                settled = await info.context.services.actions.find_actions(ids) if ids else {}
+                for action in map(settled.get, ids):
+                    if action is not None and action.citizen == principal.citizen:
                         yield action
+
+
+async def _next_events(events: asyncio.Queue[dict[str, str]]) -> list[dict[str, str]]:
+    """What has arrived by the time something has; nothing after a while, so that the caller can look up."""
+    try:
+        async with asyncio.timeout(RECHECK_S):
+            first = await events.get()
+    except TimeoutError:
+        return []
+    return [first, *(events.get_nowait() for _ in range(events.qsize()))]

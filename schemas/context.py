@@ -35,13 +35,17 @@ class Context:
     actions: DataLoader[ActionId, Action | None] = field(init=False)
     citizens: DataLoader[CitizenId, Citizen | None] = field(init=False)
     pages: DataLoader[OwnerId, Page] = field(init=False)
-    _book: RuleBook | None = field(default=None, init=False)
+    books: DataLoader[None, RuleBook] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make the loaders; each batches the ids asked for in one tick of the loop."""
-        self.actions = DataLoader(self._load_actions)
-        self.citizens = DataLoader(self._load_citizens)
-        self.pages = DataLoader(self._load_pages)
+        """Make the loaders; each batches what is asked for in one tick of the loop.
+
+        None remembers: a websocket's context lives as long as its connection.
+        """
+        self.actions = DataLoader(self._load_actions, cache=False)
+        self.citizens = DataLoader(self._load_citizens, cache=False)
+        self.pages = DataLoader(self._load_pages, cache=False)
+        self.books = DataLoader(self._load_books, cache=False)
 
     async def _load_actions(self, ids: list[ActionId]) -> list[Action | None]:
         found = await self.services.actions.find_actions(ids)
@@ -55,11 +59,12 @@ class Context:
         found = await self.services.ledger.find_pages(owners)
         return [found[owner] for owner in owners]
 
+    async def _load_books(self, asked: list[None]) -> list[RuleBook]:
+        return [await self.services.rules.book()] * len(asked)
+
     async def book(self) -> RuleBook:
-        """The rule book, the same for the whole request."""
-        if self._book is None:
-            self._book = await self.services.rules.book()
-        return self._book
+        """The rule book as it stands now."""
+        return await self.books.load(None)
 
     def require_principal(self) -> Principal:
         """Who asks.
@@ -67,9 +72,13 @@ class Context:
         Raises:
             UnauthenticatedError: nobody signed in.
         """
-        if self.principal is None:
+        principal = self.principal
+        if principal is None:
             raise UnauthenticatedError(Text("没有令牌", "no token"))
-        return self.principal
+        # A websocket can outlive its token.
+        if principal.expires_at is not None and self.services.clock.now() >= principal.expires_at:
+            raise UnauthenticatedError(Text("令牌已过期", "token expired"))
+        return principal
 
     def may_see(self, citizen: CitizenId) -> bool:
         """Whether the principal may see this citizen's data: the citizen and staff may."""

@@ -35,6 +35,7 @@ MAX_DEPTH = 12
 MAX_COST = 10_000
 # Lists without arguments: as long as they get in a programme of many kinds.
 USUAL_LIST = 50
+MAX_DIGITS = 3
 LIST_SIZES = {
     "Query.nodes": MAX_PAGE,
     "RecordedActions.results": MAX_BATCH,
@@ -135,5 +136,7 @@ def _page_length(node: FieldNode) -> int:
     for argument in node.arguments or ():
         if argument.name.value in {"first", "last"}:
             given = argument.value
-            return min(int(given.value), MAX_PAGE) if isinstance(given, IntValueNode) else MAX_PAGE
+            # A number with a sign or many digits is refused when it is executed; here it must not count as cheap.
+            text = given.value if isinstance(given, IntValueNode) else ""
+            return min(int(text), MAX_PAGE) if text.isdecimal() and len(text) <= MAX_DIGITS else MAX_PAGE
     return DEFAULT_PAGE

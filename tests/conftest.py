@@ -97,7 +97,7 @@ async def services(settings: Settings, clock: ManualClock) -> AsyncIterator[Serv
 
 @pytest.fixture
 def token_for(services: Services) -> Callable[..., str]:
-    """Tokens for principals by kind or staff role: ``token_for("citizen", "alice")``, ``token_for("admin", "root")``."""
+    """Tokens by kind or staff role: ``token_for("citizen", "alice")``, ``token_for("admin", "root")``."""
 
     def issue(role: str, subject: str, minutes: int = 15) -> str:
         staff = role in {member.value for member in StaffRole}

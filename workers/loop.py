@@ -27,7 +27,11 @@ class ServiceLoop:
         self._thread.start()
         self._stack = AsyncExitStack()
         opening = asyncio.run_coroutine_threadsafe(self._stack.enter_async_context(open_services(settings)), self._loop)
-        self.services: Services = opening.result(START_TIMEOUT_S)
+        try:
+            self.services: Services = opening.result(START_TIMEOUT_S)
+        except BaseException:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            raise
 
     def run(self, call: Callable[[Services], Awaitable[Result]]) -> Result:
         """Run one service call to its end and return what it returns."""
@@ -64,5 +68,8 @@ def close_loop() -> None:
 
 def run(call: Callable[[Services], Awaitable[Result]]) -> Result:
     """Run one service call on this process's loop."""
-    assert _current is not None, "a task ran outside a worker process"
+    if _current is None:
+        # Celery only logs what its start signal raises: a server that was away then is asked again by the next task.
+        open_loop()
+    assert _current is not None
     return _current.run(call)

@@ -62,7 +62,7 @@ class ImportPlan:
     def file_key(self) -> str:
         """Names the work, so that an unfinished run of the same work is found again."""
         whose = self.citizen or self.test_citizens
-        return derived_id("imp", self.source, self.digest, str(whose), str(self.backfill))
+        return derived_id("imp", self.source, self.digest, self.tier.value, str(whose), str(self.backfill))
 
 
 @dataclass(slots=True)
@@ -102,8 +102,10 @@ class Importing:
         """
         summary = await self._resume(plan)
         items = iter(feed)
-        for _ in islice(items, summary.items):
-            pass  # recorded by the run that was cut off
+        for item in islice(items, summary.items):
+            # The run that was cut off recorded it; its list of rejects is written anew.
+            if isinstance(item, FeedReject):
+                _reject(item, rejects)
         while batch := list(islice(items, MAX_BATCH)):
             await self._record(batch, plan, summary, rejects)
             summary.items += len(batch)
@@ -129,7 +131,7 @@ class Importing:
                 acts.append(item)
             else:
                 summary.rejected[item.reason.value] += item.rows
-                rejects.write(item.row, item.reason.value, f"{item.reason.sentence()}: {item.detail}")
+                _reject(item, rejects)
         if not acts:
             return
         if plan.test_citizens:
@@ -185,6 +187,10 @@ class Importing:
                 yield action
 
 
+def _reject(item: FeedReject, rejects: Rejects) -> None:
+    rejects.write(item.row, item.reason.value, f"{item.reason.sentence()}: {item.detail}")
+
+
 def _request(act: FeedAct, plan: ImportPlan, run: str) -> ActionRequest:
     citizen = plan.citizen
     if act.holder is None and plan.test_citizens:
@@ -221,16 +227,18 @@ def _count(act: FeedAct, outcome: Outcome, summary: ImportSummary, rejects: Reje
         summary.duplicate += 1
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 over the file's bytes, or over a folder's file names and bytes.
+def digest_of(*paths: Path) -> str:
+    """SHA-256 over all that the acts are read from: files' bytes, and for a folder its files' names and bytes.
 
     Raises:
         OSError: it cannot be read.
     """
     digest = hashlib.sha256()
-    for file in sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]:
-        digest.update(file.name.encode() if path.is_dir() else b"")
-        with file.open("rb") as content:
-            while chunk := content.read(CHUNK):
-                digest.update(chunk)
+    for path in paths:
+        for file in sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]:
+            name = file.name if path.is_dir() else ""
+            digest.update(f"{len(name)}:{name}:{file.stat().st_size}:".encode())
+            with file.open("rb") as content:
+                while chunk := content.read(CHUNK):
+                    digest.update(chunk)
     return digest.hexdigest()

@@ -73,6 +73,7 @@ class Reason(StrEnum):
     CAP_REACHED = ConversionReason.CAP_REACHED.value
     EARNS_NOTHING = ConversionReason.EARNS_NOTHING.value
     CLAIMED = "CLAIMED"
+    CLAIMED_BY_WEAKER = "CLAIMED_BY_WEAKER"
     PROCESSING_FAILED = "PROCESSING_FAILED"
 
     def sentence(self, language: Language, period: Period | None = None) -> str:
@@ -84,6 +85,10 @@ class Reason(StrEnum):
 
 _SENTENCES: Mapping[Reason, tuple[str, str]] = {
     Reason.CLAIMED: ("该行为已通过其他记录计入，不能重复计算", "this act was already counted through another record"),
+    Reason.CLAIMED_BY_WEAKER: (
+        "该行为此前已凭较弱的证据计入，需要人工核实",
+        "this act was counted before on weaker evidence; a person will decide",
+    ),
     Reason.PROCESSING_FAILED: ("该行为需要人工核实", "this act needs to be looked at by a person"),
 }
 
@@ -169,6 +174,14 @@ class Action:
     def points(self) -> int:
         """Points credited; 0 until settled."""
         return self.settlement.points if self.settlement else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Winner:
+    """The action that owns a claim, and how good its evidence is."""
+
+    action: ActionId
+    tier: EvidenceTier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

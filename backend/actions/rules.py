@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import unicodedata
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from backend.actions import errors
@@ -17,12 +19,11 @@ from backend.kernel.units import INT64_MAX
 from backend.rules.model import EvidenceTier
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from backend.actions.model import Action, ActionRequest
     from backend.identity.model import Principal
     from backend.kernel.errors import DomainError
-    from backend.rules.model import Kind
+    from backend.kernel.ids import CitizenId
+    from backend.rules.model import CapKey, Kind
 
 MAX_BATCH = 500
 CLOCK_SKEW = timedelta(minutes=5)
@@ -31,9 +32,11 @@ TOKEN_RULE = Text("1–128 个字符，不含控制字符", "1–128 characters,
 ATTRIBUTE_RULE = Text(
     "名称形如 station_from，值为不超过 200 个字符的文本", "names like station_from, texts of at most 200 characters"
 )
-TOKEN = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
+# No control characters, and no half of a surrogate pair: such a text has no UTF-8.
+TOKEN = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
 ATTRIBUTE_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-ATTRIBUTE_VALUE = re.compile(r"[^\x00-\x1f\x7f]{0,200}")
+ATTRIBUTE_VALUE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{0,200}")
+MOMENT = re.compile(r"\d{4}-\d\d-\d\d[t ]\d\d:\d\d(:\d\d(\.\d+)?)?(z|[+-]\d\d:?\d\d)")
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{8,64}")
 # What the word of each principal is worth: an operator's record, a citizen's device, a citizen's word.
 BEST_TIER = {PrincipalKind.PARTNER: EvidenceTier.OPERATOR, PrincipalKind.STAFF: EvidenceTier.OPERATOR}
@@ -67,7 +70,7 @@ def check_request(
         return errors.WrongUnitError(kind.code, request.unit, kind.unit)
     if not 1 <= request.quantity <= kind.maximum:
         return errors.QuantityOutOfRangeError(max(min(request.quantity, INT64_MAX), -INT64_MAX), 1, kind.maximum)
-    return _check_times(request, window=window, now=now, backfill=backfill) or _check_texts(request, kind)
+    return _check_times(request, window=window, now=now, backfill=backfill) or _check_required(request, kind)
 
 
 def _check_times(request: ActionRequest, *, window: Window, now: datetime, backfill: bool) -> DomainError | None:
@@ -87,7 +90,8 @@ def _check_times(request: ActionRequest, *, window: Window, now: datetime, backf
     return None
 
 
-def _check_texts(request: ActionRequest, kind: Kind) -> DomainError | None:
+def check_texts(request: ActionRequest) -> DomainError | None:
+    """What in the request's texts no record may hold, whatever its kind."""
     if not NAME.fullmatch(request.source):
         return InvalidInputError("source", NAME_RULE)
     texts = (("ref", request.ref), ("externalId", request.external_id), ("citizen", request.citizen))
@@ -100,6 +104,10 @@ def _check_texts(request: ActionRequest, kind: Kind) -> DomainError | None:
         is_text = isinstance(value, str)  # a JSON object may hold anything
         if not is_text or not ATTRIBUTE_NAME.fullmatch(name) or not ATTRIBUTE_VALUE.fullmatch(value):
             return InvalidInputError("attributes", ATTRIBUTE_RULE)
+    return None
+
+
+def _check_required(request: ActionRequest, kind: Kind) -> DomainError | None:
     for name in kind.required_attributes:
         if not request.attributes.get(name):
             return InvalidInputError("attributes", Text(f"缺少 {name}", f"{name} is required"))
@@ -130,17 +138,35 @@ def _foreign_source(request: ActionRequest) -> ForbiddenError:
 
 
 def tier_of(principal: Principal, request: ActionRequest) -> EvidenceTier:
-    """The evidence tier the record gets: what is asked, but never above what the principal's word is worth."""
+    """The evidence tier the record gets: what is asked, but never above what the principal's word is worth.
+
+    A citizen's device counts only with a reference to what it measured.
+    """
     if request.tier is None:
         return USUAL_TIER[principal.kind]
-    return min(request.tier, BEST_TIER.get(principal.kind, EvidenceTier.DEVICE))
+    best = EvidenceTier.DEVICE if request.evidence else EvidenceTier.DECLARED
+    return min(request.tier, BEST_TIER.get(principal.kind, best))
+
+
+def cap_total_id(citizen: CitizenId, key: CapKey) -> str:
+    """Id of the citizen's counter for a cap group and period."""
+    return derived_id("cap", citizen, key.group, key.period_key)
+
+
+def _normal(value: str) -> str:
+    """One spelling of a value: width, case and blanks do not make another act, nor does a moment's offset."""
+    text = unicodedata.normalize("NFKC", value).strip().casefold()
+    if MOMENT.fullmatch(text):
+        with contextlib.suppress(ValueError, OverflowError):
+            return to_milliseconds(datetime.fromisoformat(text.upper())).isoformat()
+    return text
 
 
 def fingerprints(action: Action, kind: Kind) -> tuple[str, ...]:
     """Ids of the claims that stand for this physical act: its source reference, and each identity its kind declares."""
     claims = [derived_id("claim", "ref", action.source, action.ref)]
     for names in kind.claims:
-        values = [action.attributes.get(name, "") for name in names]
+        values = [_normal(action.attributes.get(name, "")) for name in names]
         if all(values):
             claims.append(derived_id("claim", "act", *names, *values))
     return tuple(claims)

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backend.actions import rules
-from backend.actions.errors import ActionConflictError, BatchTooLargeError, NotBoundError, UnknownCitizenError
+from backend.actions.errors import (
+    ActionConflictError,
+    BatchTooLargeError,
+    NotBoundError,
+    TooOldError,
+    UnknownCitizenError,
+)
 from backend.actions.model import Action
 from backend.identity.model import ExternalId
 from backend.kernel.clock import to_milliseconds
 from backend.kernel.crypto import payload_hash
-from backend.kernel.errors import AccessError, DomainError, IdempotencyConflictError
+from backend.kernel.errors import AccessError, BusyError, DomainError, IdempotencyConflictError, TransientError
 from backend.mongo.idempotency import Use
 
 if TYPE_CHECKING:
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
 
 MAX_PAGE = 200
 GROUP_LIMIT = 500
+MAX_WAITING = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +120,11 @@ class Actions:
             DomainError: any refusal of ``rules.check_request``, ``ForbiddenError``, ``NotBoundError``,
                 ``ActionConflictError``, ``IdempotencyConflictError``; nothing was written.
             UnavailableError: the effect is unknown; the same call again is safe.
+            BusyError: too many records wait already; nothing was written.
         """
         rules.check_idempotency_key(key)
+        if len(self._waiting) >= MAX_WAITING:
+            raise BusyError
         submission = _Submission(principal, request, key, asyncio.get_running_loop().create_future())
         self._waiting.append(submission)
         if self._committer is None or self._committer.done():
@@ -134,24 +144,26 @@ class Actions:
         if not 1 <= len(requests) <= rules.MAX_BATCH:
             raise BatchTooLargeError(len(requests), rules.MAX_BATCH)
         now = self._clock.now()
-        asked = [(principal, request) for request in requests]
-        admitted = await self._admit(asked, now=now, backfill=backfill)
+        admitted = await self._admit([(principal, r) for r in requests], now=now, backfill=backfill)
         for outcome in admitted:
             if isinstance(outcome, AccessError):
                 raise outcome
-        payload = payload_hash([_request_payload(request) for request in requests])
-        use = Use(str(principal), "recordActions", key, payload)
-        if await self._keys.claim_many([use], now=now) != [True]:
-            raise IdempotencyConflictError(key)
+        if any(isinstance(outcome, Action) for outcome in admitted):  # else nothing is written, the key neither
+            payload = payload_hash([_request_payload(request) for request in requests])
+            use = Use(str(principal), "recordActions", key, payload)
+            if await self._keys.claim_many([use], now=now) != [True]:
+                raise IdempotencyConflictError(key)
         return await self._store_admitted(admitted)
 
     async def _commit_groups(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting[:GROUP_LIMIT], self._waiting[GROUP_LIMIT:]
             try:
-                outcomes = await self._commit(group)
-            except Exception as error:  # noqa: BLE001 - whoever waits must learn it, whatever it is
-                outcomes = [error] * len(group)
+                outcomes = await self._commit_apart(group)
+            except asyncio.CancelledError:
+                for submission in (*group, *self._waiting):
+                    submission.result.cancel()
+                raise
             for submission, outcome in zip(group, outcomes, strict=True):
                 if submission.result.done():  # its caller gave up waiting
                     continue
@@ -159,6 +171,17 @@ class Actions:
                     submission.result.set_result(outcome)
                 else:
                     submission.result.set_exception(outcome)
+
+    async def _commit_apart(self, group: Sequence[_Submission]) -> Sequence[Recorded | Exception]:
+        """Commit the group; where a bug in one record fails it, each by itself, so that the others do not suffer."""
+        try:
+            return await self._commit(group)
+        except TransientError as error:
+            return [error] * len(group)
+        except Exception as error:  # noqa: BLE001 - whoever waits must learn it, whatever it is
+            if len(group) == 1:
+                return [error]
+        return [outcome for submission in group for outcome in await self._commit_apart([submission])]
 
     async def _commit(self, group: Sequence[_Submission]) -> Sequence[Recorded | Exception]:
         now = self._clock.now()
@@ -188,20 +211,37 @@ class Actions:
     ) -> list[Action | DomainError]:
         """Validate and authorise; reads only."""
         book = await self._rules.book()
-        owners = await self._identity.find_source_owners({request.source for _, request in asked})
-        holders = await self._find_holders(asked)
+        # Only texts that can be texts of anything are looked up: a bad one must not spoil the group's queries.
+        readable = [(principal, request) for principal, request in asked if not rules.check_texts(request)]
+        owners = await self._identity.find_source_owners({request.source for _, request in readable})
+        holders = await self._find_holders(readable)
         admitted: list[Action | DomainError] = []
-        for principal, request in asked:
-            kind = book.kinds.get(request.kind)
+        late: dict[int, Action] = {}
+        for position, (principal, request) in enumerate(asked):
             refusal = (
-                rules.check_authority(principal, request, owners.get(request.source))
-                or rules.check_request(request, kind, window=self._window, now=now, backfill=backfill)
+                rules.check_texts(request)
+                or rules.check_authority(principal, request, owners.get(request.source))
                 or holders.refusal(principal, request)
             )
-            admitted.append(
-                refusal or _action(principal, request, holders.of(principal, request), now=now, backfill=backfill)
+            refusal = refusal or rules.check_request(
+                request, book.kinds.get(request.kind), window=self._window, now=now, backfill=backfill
             )
+            if refusal is None or isinstance(refusal, TooOldError):
+                action = _action(principal, request, holders.of(principal, request), now=now, backfill=backfill)
+                if refusal is not None:
+                    late[position] = action
+            admitted.append(refusal or action)
+        if late:
+            await self._admit_replays(late, admitted)
         return admitted
+
+    async def _admit_replays(self, late: Mapping[int, Action], admitted: list[Action | DomainError]) -> None:
+        """What was recorded in time is not too old when its record is sent again."""
+        stored = await self._store.find(action.id for action in late.values())
+        for position, action in late.items():
+            earlier = stored.get(action.id)
+            if earlier is not None and earlier.payload == action.payload:
+                admitted[position] = action
 
     async def _find_holders(self, asked: Sequence[tuple[Principal, ActionRequest]]) -> _Holders:
         named = [(principal, request) for principal, request in asked if request.citizen is not None]
@@ -290,13 +330,21 @@ def _request_payload(request: ActionRequest) -> list[object]:
         request.kind,
         request.quantity,
         request.unit,
-        request.occurred_at,
-        request.ended_at,
+        _moment(request.occurred_at),
+        _moment(request.ended_at),
         request.source,
         request.ref,
         request.citizen,
         request.external_id,
-        dict(request.attributes),
+        {str(name): str(value) for name, value in request.attributes.items()},
         request.tier.value if request.tier else None,
         request.evidence,
     ]
+
+
+def _moment(moment: datetime | None) -> str | None:
+    """The same text for the same moment, whatever its offset."""
+    try:
+        return to_milliseconds(moment).isoformat() if moment else None
+    except (ValueError, OverflowError):
+        return str(moment)  # of a request that was refused

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from backend.actions import rules
-from backend.actions.model import Action, Reason, RuleRef, Settlement, Status
+from backend.actions.model import Action, Reason, RuleRef, Settlement, Status, Winner
 from backend.actions.store import SettlingWrites
 from backend.kernel.clock import local_date
 from backend.kernel.errors import BusyError, TransientError
-from backend.kernel.ids import ShardNumber, derived_id, new_id
+from backend.kernel.ids import ShardNumber, new_id
 from backend.ledger.model import MINTS, POINTS, Posting, Transaction, TransactionKind, account_of, citizen_owner
 from backend.outbox.relay import new_item, write_item
 from backend.rules.conversion import Outcome, convert, list_cap_keys
@@ -186,20 +186,19 @@ class Settling:
         batch = _Batch()
         for item in prepared:
             winner = next((claimed[name] for name in item.fingerprints if name in claimed), None)
-            if winner is not None and winner != item.action.id:
-                settlement = Settlement(at=now, reason=Reason.CLAIMED, claimed_by=winner)
-                batch.settled.append(_settled(item.action, Status.REJECTED, settlement))
+            if winner is not None and winner.action != item.action.id:
+                batch.settled.append(_lost(item.action, winner, now))
                 continue
             self._convert(item, used, batch, now)
             if batch.settled[-1].status is Status.CREDITED:
-                claimed.update(dict.fromkeys(item.fingerprints, item.action.id))
+                claimed.update(dict.fromkeys(item.fingerprints, Winner(item.action.id, item.action.tier)))
                 batch.claims.update(dict.fromkeys(item.fingerprints, item.action))
         return batch
 
     def _prepare(self, action: Action, book: RuleBook) -> _Prepared:
         day = local_date(action.occurred_at, self._zone)
         version = book.version_for(action.kind, action.occurred_at)
-        caps = {key: _cap_total_id(action.citizen, key) for key in list_cap_keys(version, day)} if version else {}
+        caps = {key: rules.cap_total_id(action.citizen, key) for key in list_cap_keys(version, day)} if version else {}
         facts = ActFacts(
             kind=action.kind,
             quantity=action.quantity,
@@ -284,12 +283,17 @@ _STATUS = {
 }
 
 
-def _cap_total_id(citizen: CitizenId, key: CapKey) -> str:
-    return derived_id("cap", citizen, key.group, key.period_key)
-
-
 def _settled(action: Action, status: Status, settlement: Settlement) -> Action:
     return dataclasses.replace(action, status=status, settlement=settlement)
+
+
+def _lost(action: Action, winner: Winner, now: datetime) -> Action:
+    """The loser of a claim: rejected, or, with better evidence than the winner, for a person to decide."""
+    if action.tier > winner.tier:
+        reason, status = Reason.CLAIMED_BY_WEAKER, Status.REVIEW
+    else:
+        reason, status = Reason.CLAIMED, Status.REJECTED
+    return _settled(action, status, Settlement(at=now, reason=reason, claimed_by=winner.action))
 
 
 def _earning(action: Action, conversion: Conversion, version: RuleVersion | None) -> Transaction | None:
@@ -306,7 +310,13 @@ def _earning(action: Action, conversion: Conversion, version: RuleVersion | None
             for asset, amount in amounts
             if amount
         ),
-        cause={"action": action.id, "rule": version.rule, "rule_version": str(version.version)},
+        # The payload's hash ties the book to what was recorded: time, quantity, attributes, evidence.
+        cause={
+            "action": action.id,
+            "payload": action.payload,
+            "rule": version.rule,
+            "rule_version": str(version.version),
+        },
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bson import Int64
 from pymongo import UpdateOne
 
-from backend.actions.model import Action, Checkpoint, ImportRow, Reason, RuleRef, Settlement, Status, Total
+from backend.actions.model import Action, Checkpoint, ImportRow, Reason, RuleRef, Settlement, Status, Total, Winner
 from backend.kernel.ids import ActionId, CitizenId, TransactionId, shard_of
 from backend.kernel.units import Unit
 from backend.ledger.model import Asset
@@ -85,7 +85,10 @@ ACTIONS = Collection(
         Index("citizen_occurred", [("citizen", 1), ("occurred_at", -1), ("_id", -1)]),
     ),
 )
-CLAIMS = Collection("claims", record({"_id": TEXT, "action": TEXT, "citizen": TEXT}))
+CLAIMS = Collection(
+    "claims",
+    record({"_id": TEXT, "action": TEXT, "citizen": TEXT, "tier": one_of(*(tier.value for tier in EvidenceTier))}),
+)
 CAP_TOTALS = Collection(
     "cap_totals",
     record({"_id": TEXT, "citizen": TEXT, "count": COUNTER, "quantity": COUNTER, "reduction_mg": COUNTER}),
@@ -361,10 +364,12 @@ class SettlingWrites:
         found = await self._tx.find(ACTIONS.name, {"_id": {"$in": list(ids)}, "status": Status.PENDING.value})
         return sorted(map(action_from_document, found), key=lambda action: (action.occurred_at, action.id))
 
-    async def claimed(self, fingerprints: Iterable[str]) -> dict[str, ActionId]:
-        """The winner of each fingerprint that is claimed."""
+    async def claimed(self, fingerprints: Iterable[str]) -> dict[str, Winner]:
+        """Who owns each fingerprint that is claimed."""
         found = await self._tx.find(CLAIMS.name, {"_id": {"$in": list(fingerprints)}})
-        return {document["_id"]: ActionId(document["action"]) for document in found}
+        return {
+            document["_id"]: Winner(ActionId(document["action"]), EvidenceTier(document["tier"])) for document in found
+        }
 
     async def cap_totals(self, ids: Iterable[str]) -> dict[str, CapUsage]:
         """What is used of each cap that was touched before."""
@@ -384,7 +389,7 @@ class SettlingWrites:
         await self._tx.insert_many(
             CLAIMS.name,
             [
-                {"_id": fingerprint, "action": action.id, "citizen": action.citizen}
+                {"_id": fingerprint, "action": action.id, "citizen": action.citizen, "tier": action.tier.value}
                 for fingerprint, action in claims.items()
             ],
         )
@@ -419,6 +424,13 @@ async def stream_credited(snapshot: Snapshot) -> AsyncIterator[Document]:
     """Every credited action as stored, for the auditor."""
     async for document in snapshot.stream(ACTIONS.name, {"status": Status.CREDITED.value}):
         yield document
+
+
+async def stream_cap_totals(snapshot: Snapshot) -> AsyncIterator[tuple[str, CapUsage]]:
+    """Every counter of a cap, for the auditor."""
+    async for document in snapshot.stream(CAP_TOTALS.name, {}):
+        usage = CapUsage(int(document["count"]), int(document["quantity"]), int(document["reduction_mg"]))
+        yield document["_id"], usage
 
 
 async def stream_claims(snapshot: Snapshot) -> AsyncIterator[Document]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from backend.kernel.errors import DomainError
 from backend.process.errors import ServerError
 from backend.programme.model import PresetError
-from backend.rules.errors import ProfileError
+from backend.rules.errors import ProfileError, PublishedOtherwiseError
 from backend.runtime import Services, open_services
 from backend.settings import Settings
 from backend.stack import StackError, find_running
@@ -32,7 +32,7 @@ class CommandError(RuntimeError):
     """A command cannot do what is asked; the message says why and what would help."""
 
 
-ERRORS = (CommandError, DomainError, ServerError, StackError, PresetError, ProfileError)
+ERRORS = (CommandError, DomainError, ServerError, StackError, PresetError, ProfileError, PublishedOtherwiseError)
 
 
 def fail(message: str) -> None:

@@ -80,7 +80,9 @@ def plan_day(folder: Path, *, day: date, zone: ZoneInfo, now: datetime, citizens
     chance = Random(SEED)  # noqa: S311 - a reproducible day, not a secret
     own = {number: [_declared(number, chance, move)] for number in range(0, citizens, 3)}
     for number, act in enumerate(_acts(read_tracks(files.tracks, now=now), TRIP_ACTS)):
-        own.setdefault(number, []).append({**_input(act, "app", None, move), "evidence": {"tier": "DEVICE"}})
+        own.setdefault(number, []).append(
+            {**_input(act, "app", None, move), "evidence": {"tier": "DEVICE", "reference": "track"}}
+        )
     recycled = [_recycled(number, citizens, chance, move) for number in range(RECYCLED_ACTS)]
     return Day(files.origin, {METRO.id: metro, BIKES.id: trips, RECYCLER.id: recycled}, own, cards)
 
@@ -161,7 +163,7 @@ def _recycled(number: int, citizens: int, chance: Random, move: _Move) -> dict[s
 
 def steps(moment: datetime, ref: str) -> dict[str, Any]:
     """Five hundred steps that the citizen's phone counted."""
-    return {**_own("walk", 500, "STEP", moment, ref), "evidence": {"tier": "DEVICE"}}
+    return {**_own("walk", 500, "STEP", moment, ref), "evidence": {"tier": "DEVICE", "reference": "pedometer"}}
 
 
 def chunks(items: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

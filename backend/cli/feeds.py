@@ -112,7 +112,7 @@ def import_feed(
     plan = ImportPlan(
         principal=OPERATOR,
         source=source or SOURCES[feed],
-        digest=digest_of(file),
+        digest=digest_of(file, *((network,) if network else ())),
         tier=TIERS[feed],
         backfill=backfill or standalone,
         citizen=CitizenId(citizen) if citizen else None,

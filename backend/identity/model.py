@@ -39,11 +39,12 @@ class StaffRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks: kind, id, and for staff the roles."""
+    """Who asks: kind, id, for staff the roles, and until when the token that says so is valid."""
 
     kind: PrincipalKind
     id: str
     staff_roles: frozenset[StaffRole] = field(default_factory=frozenset)
+    expires_at: datetime | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         """Name the principal in records: ``kind:id``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -77,7 +77,7 @@ class Tokens:
             kind = PrincipalKind(claims["kind"])
             roles = frozenset(StaffRole(role) for role in claims.get("roles", ()))
             subject = claims["sub"]
-        except (jwt.PyJWTError, ValueError, TypeError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
             raise UnauthenticatedError(INVALID) from error
         if now >= expires + LEEWAY.total_seconds():
             raise UnauthenticatedError(Text("令牌已过期", "token expired"))
@@ -85,4 +85,4 @@ class Tokens:
             raise UnauthenticatedError(Text("令牌尚未生效", "token not valid yet"))
         if not NAME.fullmatch(subject):
             raise UnauthenticatedError(INVALID)
-        return Principal(kind, subject, roles)
+        return Principal(kind, subject, roles, datetime.fromtimestamp(expires, UTC) + LEEWAY)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from backend.kernel.tally import Suspects, Tally
 from backend.ledger import rules
-from backend.ledger.errors import InsufficientFundsError, MalformedTransactionError
+from backend.ledger.errors import InsufficientFundsError
 from backend.ledger.model import (
     PROGRAMME,
     PROGRAMME_ACCOUNTS,
@@ -92,8 +92,8 @@ def _replay(audit: Audit, document: Document, page: Page, copies: Tally) -> Page
         transaction = _transaction(document)
         rules.check(transaction)
         turned, entries = rules.apply(transaction, _payers(transaction, page))
-    except (MalformedTransactionError, InsufficientFundsError, ValueError, KeyError) as error:
-        audit.report(place, str(error))
+    except (InsufficientFundsError, ValueError, KeyError, TypeError, AttributeError) as error:
+        audit.report(place, str(error) or "is malformed")
         return page
     mine = [entry for entry in entries if entry.owner == page.owner]
     if is_guarded(page.owner) and not mine:
@@ -135,7 +135,7 @@ def copy_entries(document: Document, owners: list[OwnerId]) -> list[tuple[str, i
 async def _name_odd_copies(audit: Audit, snapshot: Snapshot, buckets: frozenset[int]) -> None:
     suspects = Suspects(buckets)
     async for document in stream_transactions(snapshot):
-        with contextlib.suppress(ValueError, KeyError):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             owners = list(rules.guarded_changes(_transaction(document)))
             for entry, times in copy_entries(document, owners):
                 suspects.add(entry, times)
@@ -172,10 +172,9 @@ def _counter(account: AccountId) -> str:
 
 
 def _transaction(document: Mapping[str, object]) -> Transaction:
-    postings = document["postings"]
-    assert isinstance(postings, list)
-    cause = document["cause"]
-    assert isinstance(cause, dict)
+    postings, cause = document["postings"], document["cause"]
+    if not isinstance(postings, list) or not isinstance(cause, dict):
+        raise TypeError("postings or cause are malformed")
     return Transaction(
         key=str(document["key"]),
         kind=TransactionKind(str(document["kind"])),

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 
 from backend.kernel.units import as_int64
 from backend.ledger.errors import InsufficientFundsError, MalformedTransactionError
-from backend.ledger.model import Entry, Line, OwnerId, Page, account_of, is_guarded, split_account
+from backend.ledger.model import (
+    PROGRAMME_ACCOUNTS,
+    Entry,
+    Line,
+    OwnerId,
+    Page,
+    TransactionKind,
+    account_of,
+    is_guarded,
+    split_account,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,10 +37,17 @@ def check(transaction: Transaction) -> None:
         message = f"{transaction.key}: {len(transaction.postings)} postings"
         raise MalformedTransactionError(message)
     for posting in transaction.postings:
-        problem = _problem(posting)
+        problem = _problem(posting) or _forged(posting, transaction.kind)
         if problem:
             message = f"{transaction.key}: {problem}"
             raise MalformedTransactionError(message)
+
+
+def _forged(posting: Posting, kind: TransactionKind) -> str | None:
+    """New amounts come out of a mint only as earnings."""
+    if posting.from_account in PROGRAMME_ACCOUNTS and kind is not TransactionKind.EARN:
+        return f"a {kind.value} cannot take from {posting.from_account}"
+    return None
 
 
 def _problem(posting: Posting) -> str | None:

@@ -58,6 +58,10 @@ def translated() -> Iterator[None]:
         raise DuplicateError from error
     except BulkWriteError as error:
         failures = error.details["writeErrors"]
+        unsure = error.details.get("writeConcernErrors") or any(f["code"] in NOT_WRITABLE_CODES for f in failures)
+        if unsure:
+            # Written perhaps, but not by a majority: never to be acknowledged.
+            raise UnavailableError from error
         if failures and all(failure["code"] == DUPLICATE_KEY for failure in failures):
             raise DuplicateError(tuple(failure["index"] for failure in failures)) from error
         raise

@@ -15,3 +15,14 @@ class ProfileError(ValueError):
     def __str__(self) -> str:
         """Show place and problem on one line."""
         return f"{self.path}: {self.problem}"
+
+
+@dataclass(eq=False)
+class PublishedOtherwiseError(ValueError):
+    """What is published is immutable: a change needs a new version (or kind) of its own."""
+
+    name: str
+
+    def __str__(self) -> str:
+        """Say which."""
+        return f"{self.name} is published with other content; give the change a version of its own"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backend.rules.conversion import choose_version
+from backend.rules.errors import PublishedOtherwiseError
 from backend.rules.store import RuleWrites, kind_to_document, version_to_document
 
 if TYPE_CHECKING:
@@ -41,13 +42,20 @@ class Rules:
         self._book: RuleBook | None = None
 
     async def publish(self, profile: Profile) -> int:
-        """Publish what of the profile is not published yet; returns how many versions were new."""
+        """Publish what of the profile is not published yet; returns how many versions were new.
+
+        Raises:
+            PublishedOtherwiseError: a version or kind of that name is published with other content.
+        """
         kinds = [kind_to_document(kind) for kind in profile.kinds]
         versions = [version_to_document(version) for version in profile.versions]
 
         async def body(tx: Tx) -> int:
             writes = RuleWrites(tx)
-            known = await writes.known_ids()
+            known = await writes.known()
+            for document in (*kinds, *versions):
+                if known.get(document["_id"], document) != document:
+                    raise PublishedOtherwiseError(document["_id"])
             new_kinds = [kind for kind in kinds if kind["_id"] not in known]
             new_versions = [version for version in versions if version["_id"] not in known]
             if new_kinds or new_versions:

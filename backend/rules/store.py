@@ -229,11 +229,10 @@ class RuleWrites:
         document = await self._tx.find_one(REVISION.name, {"_id": REVISION_ID})
         return int(document["revision"]) if document else 0
 
-    async def known_ids(self) -> set[str]:
-        """Ids of all stored kinds and versions."""
-        kinds = await self._tx.find(KINDS.name, {}, ["_id"])
-        versions = await self._tx.find(VERSIONS.name, {}, ["_id"])
-        return {document["_id"] for document in (*kinds, *versions)}
+    async def known(self) -> dict[str, Document]:
+        """All stored kinds and versions by id."""
+        kinds, versions = await self._tx.find(KINDS.name, {}), await self._tx.find(VERSIONS.name, {})
+        return {document["_id"]: document for document in (*kinds, *versions)}
 
     async def publish(self, kinds: Sequence[Document], versions: Sequence[Document], revision: int) -> None:
         """Insert what is new and count the revision up to ``revision``."""

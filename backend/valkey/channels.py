@@ -12,6 +12,8 @@ import orjson
 import structlog
 from redis.exceptions import RedisError
 
+from backend.kernel.errors import UnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
@@ -46,12 +48,19 @@ class Channels:
 
     @asynccontextmanager
     async def listen(self, channel: str) -> AsyncIterator[asyncio.Queue[Any]]:
-        """A queue that receives the channel's messages while the block runs; a slow reader loses the oldest."""
+        """A queue that receives the channel's messages while the block runs; a slow reader loses the oldest.
+
+        Raises:
+            UnavailableError: Valkey does not answer.
+        """
         queue: asyncio.Queue[Any] = asyncio.Queue(QUEUE_LIMIT)
         async with self._changing:
-            pubsub = await self._connected()
-            if not self._listeners[channel]:
-                await pubsub.subscribe(channel)
+            try:
+                pubsub = await self._connected()
+                if not self._listeners[channel]:
+                    await pubsub.subscribe(channel)
+            except RedisError as error:
+                raise UnavailableError from error
             self._listeners[channel].add(queue)
         try:
             yield queue
@@ -66,9 +75,10 @@ class Channels:
 
     async def _connected(self) -> PubSub:
         if self._pubsub is None:
-            self._pubsub = self._valkey.pubsub(ignore_subscribe_messages=True)
+            pubsub = self._valkey.pubsub(ignore_subscribe_messages=True)
             # A connection with no channel cannot be read from: keep one of our own.
-            await self._pubsub.subscribe("tanhui:hello")
+            await pubsub.subscribe("tanhui:hello")
+            self._pubsub = pubsub
             self._reader = asyncio.create_task(self._read(self._pubsub), name="valkey channels")
         return self._pubsub
 
@@ -76,7 +86,8 @@ class Channels:
         while True:
             try:
                 async for message in pubsub.listen():
-                    self._deliver(message["channel"], orjson.loads(message["data"]))
+                    with contextlib.suppress(orjson.JSONDecodeError):  # not one of ours
+                        self._deliver(message["channel"], orjson.loads(message["data"]))
             except RedisError:
                 # The client subscribes again to all its channels when it reconnects.
                 LOG.warning("valkey channel connection lost; reconnecting")

@@ -172,6 +172,6 @@ async def test_evidence_never_exceeds_what_the_callers_word_is_worth(
 ) -> None:
     subject = {"citizen": "alice", "partner": "metro", "admin": "root"}[who]
     changes = {} if who == "citizen" else {"source": "metro-afc", "citizen": "alice"}
-    evidence = {"tier": asked} if asked else None
+    evidence = {"tier": asked, "reference": "pedometer"} if asked else None
     answer = await api.post(RECORD_DETAILS, ride(evidence=evidence, **changes), token=token_for(who, subject))
     assert answer.result["evidenceTier"] == given
