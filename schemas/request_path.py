@@ -30,7 +30,7 @@ from backend.identity.errors import UnauthenticatedError
 from schemas.context import Context, authenticate, preferred_language
 from schemas.faults import show_error
 from schemas.limits import MAX_TOKENS, find_excess
-from schemas.schema import schema
+from schemas.schema import GRAPHQL_SCHEMA
 
 if TYPE_CHECKING:
     from backend.runtime import Services
@@ -39,7 +39,6 @@ JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
 MAX_DOCUMENT_CHARS = 32_768
 CACHED_DOCUMENTS = 512
-GRAPHQL_SCHEMA = schema._schema  # noqa: SLF001 - graphql-core's own schema; Strawberry has no public name for it
 
 
 class BadRequestError(Exception):

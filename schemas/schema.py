@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from pathlib import Path
 
 import strawberry
@@ -80,6 +81,23 @@ schema = strawberry.Schema(
     # For what Strawberry itself executes: operations over the websocket.
     extensions=[ShowErrors, lambda: MaxTokensLimiter(MAX_TOKENS), lambda: AddValidationRules([LimitRule])],
 )
+
+
+# graphql-core's own schema; Strawberry has no public name for it.
+GRAPHQL_SCHEMA = schema._schema  # noqa: SLF001
+
+
+def _describe() -> None:
+    """Give every field that has a resolver the first sentence of the resolver's docstring as its description."""
+    for kind in GRAPHQL_SCHEMA.type_map.values():
+        for field in getattr(kind, "fields", {}).values():
+            resolver = getattr(field.extensions.get("strawberry-definition"), "base_resolver", None)
+            text = inspect.getdoc(resolver.wrapped_func) if resolver is not None else None
+            if text and not field.description:
+                field.description = text.split("\n\n")[0].replace("\n", " ").replace("``", "`")
+
+
+_describe()
 
 
 def export_sdl() -> str:
