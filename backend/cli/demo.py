@@ -129,6 +129,7 @@ class _Show:
         for number, acts in day.citizens.items():
             await self._send(self._phone(http, services, city, number), acts)
         await self._mistakes(http, services, city)
+        await _settled_totals(services)
         await self._paced(http, services, city)
 
     def _phone(self, http: httpx.AsyncClient, services: Services, city: City, number: int) -> Client:

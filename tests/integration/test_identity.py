@@ -18,7 +18,6 @@ from tests.factories import bus_ride, partner
 if TYPE_CHECKING:
     from backend.runtime import Services
 
-pytestmark = pytest.mark.anyio
 ALICE, BOB = CitizenId("alice"), CitizenId("bob")
 CARD = ExternalId("metro-afc", "8812-0042-7719")
 METRO = Partner("metro", "Metro", ("metro-afc", "metro-qr"))

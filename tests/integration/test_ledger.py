@@ -1,0 +1,170 @@
+"""The book on a real server: one key one effect, two sides of a transfer, statements page by page."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backend.kernel.errors import IdempotencyConflictError
+from backend.kernel.ids import CitizenId
+from backend.ledger.errors import InsufficientFundsError, MalformedTransactionError
+from backend.ledger.model import (
+    MINTS,
+    POINTS,
+    PROGRAMME,
+    QUANTIFIED,
+    AccountId,
+    Line,
+    OwnerId,
+    Posting,
+    Transaction,
+    TransactionKind,
+    account_of,
+    citizen_owner,
+)
+from tests.conftest import dump
+from tests.factories import earning, transfer
+
+if TYPE_CHECKING:
+    from backend.kernel.clock import ManualClock
+    from backend.ledger.model import StatementLine
+    from backend.mongo.transactions import Tx
+    from backend.runtime import Services
+
+ALICE, BOB = citizen_owner(CitizenId("alice")), citizen_owner(CitizenId("bob"))
+ALICES = account_of(ALICE, POINTS)
+
+
+def figures(lines: list[StatementLine]) -> list[tuple[int, int, int]]:
+    return [(line.sequence, line.line.change, line.line.balance) for line in lines]
+
+
+async def test_a_transaction_posted_again_changes_nothing(services: Services) -> None:
+    first = await services.ledger.post(earning())
+    before = await dump(services)
+    assert await services.ledger.post(earning()) == first
+    assert await dump(services) == before
+    assert (await services.ledger.get_page(ALICE)).balance(POINTS) == 100
+
+
+async def test_the_same_key_with_another_payload_is_a_conflict_and_changes_nothing(services: Services) -> None:
+    await services.ledger.post(earning())
+    before = await dump(services)
+    for other in (earning(amount=101), earning(name="bob"), earning(asset=QUANTIFIED)):
+        with pytest.raises(IdempotencyConflictError) as caught:
+            await services.ledger.post(other)
+        assert caught.value.key == "earn-1"
+    assert await dump(services) == before
+
+
+async def test_a_hundred_posts_of_one_key_have_one_effect(services: Services) -> None:
+    ids = await asyncio.gather(*(services.ledger.post(earning()) for _ in range(100)))
+    assert len(set(ids)) == 1
+    assert (await services.ledger.get_page(ALICE)).version == 1
+    assert len((await dump(services))["ledger_transactions"]) == 1
+
+
+async def test_a_transfer_stands_on_both_pages(services: Services, clock: ManualClock) -> None:
+    await services.ledger.post(earning())
+    moved = await services.ledger.post(transfer(amount=30))
+    home, copy = [document for document in (await dump(services))["ledger_transactions"] if document["key"] == "pay-1"]
+    assert (home["_id"], home["owner"], home["copy_of"], home["sequence"]) == (moved, ALICE, None, 2)
+    assert (copy["_id"], copy["owner"], copy["copy_of"], copy["sequence"]) == (f"{moved}@{BOB}", BOB, moved, 1)
+    assert home["postings"] == copy["postings"]
+    assert home["payload"] == copy["payload"]
+    assert home["at"] == copy["at"] == clock.now()
+    assert home["lines"] == [{"asset": "points", "change": -30, "balance": 70}]
+    assert copy["lines"] == [{"asset": "points", "change": 30, "balance": 30}]
+    [line] = await services.ledger.list_statement(account_of(BOB, POINTS), limit=5)
+    assert (line.transaction, line.kind, line.line) == (moved, TransactionKind.TRANSFER, Line(POINTS, 30, 30))
+
+
+async def test_an_overdraft_is_refused_with_its_figures_and_changes_nothing(services: Services) -> None:
+    await services.ledger.post(earning(amount=9))
+    before = await dump(services)
+    with pytest.raises(InsufficientFundsError) as caught:
+        await services.ledger.post(transfer(amount=10))
+    assert (caught.value.account, caught.value.needed, caught.value.available) == (ALICES, 10, 9)
+    with pytest.raises(InsufficientFundsError):
+        await services.ledger.post(transfer(key="pay-2", payer="nobody"))
+    assert await dump(services) == before
+    # The key is still free: nothing of the refusal stuck to it.
+    await services.ledger.post(earning(key="earn-2"))
+    await services.ledger.post(transfer(amount=10))
+
+
+async def test_a_malformed_transaction_reaches_no_server(services: Services) -> None:
+    before = await dump(services)
+    with pytest.raises(MalformedTransactionError):
+        await services.ledger.post(earning(amount=0))
+    assert await dump(services) == before
+
+
+async def test_several_transactions_of_one_call_build_on_each_other(services: Services, clock: ManualClock) -> None:
+    batch = [earning(amount=10), transfer(amount=10), transfer(key="pay-2", payer="bob", payee="carol", amount=4)]
+
+    async def body(tx: Tx) -> None:
+        await services.ledger.post_within(tx, [*batch, batch[0]], at=clock.now())
+
+    await services.settling._transactions.run(body)
+    await services.settling._transactions.run(body)
+    balances = [
+        (await services.ledger.get_page(citizen_owner(CitizenId(name)))).balance(POINTS)
+        for name in ("alice", "bob", "carol")
+    ]
+    assert balances == [0, 6, 4]
+    assert (await services.ledger.get_page(BOB)).version == 2
+
+
+async def test_one_refusal_in_a_call_undoes_all_of_it(services: Services, clock: ManualClock) -> None:
+    before = await dump(services)
+
+    async def body(tx: Tx) -> None:
+        await services.ledger.post_within(tx, [earning(amount=10), transfer(amount=11)], at=clock.now())
+
+    with pytest.raises(InsufficientFundsError):
+        await services.settling._transactions.run(body)
+    assert await dump(services) == before
+
+
+async def test_a_statement_is_read_page_by_page_in_both_directions(services: Services) -> None:
+    for number in range(1, 8):
+        await services.ledger.post(earning(key=f"earn-{number}", amount=number))
+        if number == 4:
+            await services.ledger.post(earning(key="other asset", asset=QUANTIFIED))
+    everything = figures(await services.ledger.list_statement(ALICES, limit=50))
+    # Sequence 5 is of the other asset.
+    assert everything == [(8, 7, 28), (7, 6, 21), (6, 5, 15), (4, 4, 10), (3, 3, 6), (2, 2, 3), (1, 1, 1)]
+    paged = []
+    older_than = None
+    while page := await services.ledger.list_statement(ALICES, limit=3, older_than=older_than):
+        paged += figures(page)
+        older_than = page[-1].sequence
+    assert paged == everything
+    oldest = await services.ledger.list_statement(ALICES, limit=3, newer_than=0, newest=False)
+    assert figures(oldest) == everything[-3:]
+    between = await services.ledger.list_statement(ALICES, limit=9, newer_than=2, older_than=7)
+    assert [line.sequence for line in between] == [6, 4, 3]
+    assert await services.ledger.list_statement(account_of(BOB, POINTS), limit=5) == []
+
+
+async def test_only_guarded_owners_have_a_page(services: Services) -> None:
+    for owner in (PROGRAMME, OwnerId("merchant:shop")):
+        with pytest.raises(ValueError, match="no page is kept for"):
+            await services.ledger.get_page(owner)
+    empty = await services.ledger.get_page(ALICE)
+    assert (empty.version, dict(empty.balances)) == (0, {})
+    with pytest.raises(ValueError, match="no account can be called"):
+        await services.ledger.list_statement(AccountId("alice"), limit=1)
+
+
+async def test_amounts_between_merchants_and_programme_touch_no_page(services: Services) -> None:
+    shop = account_of(OwnerId("merchant:shop"), POINTS)
+    posting = Posting(from_account=MINTS[POINTS], to_account=shop, asset=POINTS, amount=5)
+    await services.ledger.post(Transaction(key="grant", kind=TransactionKind.EARN, postings=(posting,)))
+    dumped = await dump(services)
+    assert dumped["ledger_pages"] == []
+    [document] = dumped["ledger_transactions"]
+    assert (document["owner"], document["sequence"], document["lines"]) == ("programme", None, [])
