@@ -48,6 +48,20 @@ def quiet_logs(level: int = logging.WARNING) -> None:
     )
 
 
+def service_logs() -> None:
+    """Log one JSON object a line, for processes that serve; tracebacks as text, which is quick to make."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
+
+
 def grams(milligrams: int) -> str:
     """Milligrams as grams or kilograms for people, cut to one decimal."""
     if milligrams < 10 * MG_PER_KG:

@@ -15,7 +15,7 @@ import uvicorn
 from rich.table import Table
 
 from backend.cli.city import seed_city
-from backend.cli.console import OUT, quiet_logs, with_services
+from backend.cli.console import OUT, quiet_logs, service_logs, with_services
 from backend.mongo.embedded import find_mongod
 from backend.process.errors import ServerError
 from backend.settings import Settings
@@ -62,6 +62,7 @@ def api(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve GraphQL over HTTP and websocket; needs TANHUI_MONGODB_URL and TANHUI_VALKEY_URL."""
+    service_logs()
     uvicorn.run(
         "backend.app:create_app",
         factory=True,
@@ -82,6 +83,7 @@ def worker(concurrency: Annotated[int, typer.Option(min=1, help="Processes.")] =
     """Run Celery workers; needs TANHUI_MONGODB_URL and TANHUI_VALKEY_URL."""
     from workers.app import app as celery  # noqa: PLC0415 - a face of its own, loaded only by its role
 
+    service_logs()
     celery.worker_main(
         ["worker", "--loglevel=INFO", f"--concurrency={concurrency}", "--without-gossip", "--without-mingle"]
     )

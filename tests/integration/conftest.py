@@ -28,13 +28,6 @@ if TYPE_CHECKING:
 ALL_SHARDS = [ShardNumber(number) for number in range(SHARD_COUNT)]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Bear the socket that PyMongo 4.17 leaves when a client closes while its monitor connects: it has no peer yet."""
-    config.addinivalue_line(
-        "filterwarnings", r"ignore:unclosed <socket\.socket fd=\d+, family=2, .*laddr=\('127[^)]*\)>:ResourceWarning"
-    )
-
-
 async def eventually(holds: Callable[[], Awaitable[bool]], *, seconds: int = 20) -> bool:
     """Whether the condition comes true in time."""
     deadline = time.monotonic() + seconds

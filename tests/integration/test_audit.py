@@ -157,6 +157,13 @@ async def test_claims(books: Books) -> None:
     assert await books.findings() == ["claim claim_x of action act_other of bob: no credited action explains it (1×)"]
 
 
+async def test_cap_counters(books: Books) -> None:
+    def falsify(counter: Document) -> list[Document | None]:
+        return [None, *(more(counter, name) for name in ("count", "quantity", "reduction_mg"))]
+
+    await books.try_each("cap_totals", falsify)
+
+
 async def test_actions(books: Books) -> None:
     def falsify(action: Document) -> list[Document | None]:
         settlement = [more(action, "settlement", name) for name in ("reduction_mg", "points", "credited_quantity")]
