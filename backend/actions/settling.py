@@ -112,12 +112,12 @@ class Settling:
         ids = await self._store.list_pending(shards, self._batch_size)
         if not ids:
             return 0
-        claim = _Claim(tuple(shards), new_id("fence", self._clock.now()))
-        await self._store.take_fences(shards, claim.holder)
+        holding = _Holding(tuple(shards), new_id("fence", self._clock.now()))
+        await self._store.take_fences(shards, holding.holder)
         count = 0
         for _ in range(MAX_BATCHES):
             try:
-                count += await self._settle_batch(claim, ids)
+                count += await self._settle_batch(holding, ids)
             except FenceLostError:
                 return count
             except BusyError:
@@ -131,7 +131,7 @@ class Settling:
         self._nudges.nudge(shards)
         return count
 
-    async def _settle_batch(self, claim: _Claim, ids: Sequence[ActionId]) -> int:
+    async def _settle_batch(self, holding: _Holding, ids: Sequence[ActionId]) -> int:
         """Settle these actions in one transaction; where that cannot be, in halves: one action never holds up the rest.
 
         Raises:
@@ -140,7 +140,7 @@ class Settling:
         """
         now = self._clock.now()
         try:
-            return await self._post(claim, ids, now)
+            return await self._post(holding, ids, now)
         except FenceLostError:
             raise
         except TransientError as error:
@@ -149,19 +149,19 @@ class Settling:
         except Exception as error:
             if len(ids) == 1:
                 LOG.exception("action not settled; setting it aside", action=ids[0])
-                return await self._set_aside(claim, ids[0], now)
+                return await self._set_aside(holding, ids[0], now)
             # Without traceback: the action that is to blame gets one, when it stands alone.
             LOG.warning("batch not settled; splitting it", size=len(ids), error=repr(error))
         middle = len(ids) // 2
-        first = await self._settle_batch(claim, ids[:middle])
-        return first + await self._settle_batch(claim, ids[middle:])
+        first = await self._settle_batch(holding, ids[:middle])
+        return first + await self._settle_batch(holding, ids[middle:])
 
-    async def _post(self, claim: _Claim, ids: Sequence[ActionId], now: datetime) -> int:
+    async def _post(self, holding: _Holding, ids: Sequence[ActionId], now: datetime) -> int:
         blank = new_item(SETTLED_TOPIC, [], now)
 
         async def body(tx: Tx) -> tuple[Item, int]:
             writes = SettlingWrites(tx)
-            if not await writes.holds_fences(claim.shards, claim.holder):
+            if not await writes.holds_fences(holding.shards, holding.holder):
                 raise FenceLostError
             actions = await writes.pending(ids)
             if not actions:
@@ -234,12 +234,12 @@ class Settling:
         )
         batch.settled.append(_settled(action, _STATUS[conversion.outcome], settlement))
 
-    async def _set_aside(self, claim: _Claim, action_id: ActionId, now: datetime) -> int:
+    async def _set_aside(self, holding: _Holding, action_id: ActionId, now: datetime) -> int:
         """Send to review an action that no transaction can settle, so that it is seen by a person and not retried."""
 
         async def body(tx: Tx) -> int:
             writes = SettlingWrites(tx)
-            if not await writes.holds_fences(claim.shards, claim.holder):
+            if not await writes.holds_fences(holding.shards, holding.holder):
                 raise FenceLostError
             return int(await writes.set_aside(action_id, Settlement(at=now, reason=Reason.PROCESSING_FAILED)))
 
@@ -256,7 +256,7 @@ class Settling:
 
 
 @dataclass(frozen=True, slots=True)
-class _Claim:
+class _Holding:
     """This worker's hold on shards, as the fence knows it."""
 
     shards: tuple[ShardNumber, ...]
