@@ -10,7 +10,7 @@ import pytest
 from bson import Int64
 
 from backend.actions.model import Reason, Status
-from backend.actions.settling import SETTLED_TOPIC, FenceLostError, _Claim
+from backend.actions.settling import SETTLED_TOPIC, FenceLostError, _Holding
 from backend.actions.store import ACTIONS, ActionStore, action_to_document
 from backend.audit import audit_books
 from backend.kernel.ids import CitizenId, ShardNumber, shard_of
@@ -108,9 +108,9 @@ async def test_who_lost_the_fence_writes_nothing(services: Services) -> None:
     await store.take_fences([action.shard], "new")
     before = await dump(services)
     with pytest.raises(FenceLostError):
-        await services.settling._settle_batch(_Claim((action.shard,), "old"), [action.id])
+        await services.settling._settle_batch(_Holding((action.shard,), "old"), [action.id])
     assert await dump(services) == before
-    assert await services.settling._settle_batch(_Claim((action.shard,), "new"), [action.id]) == 1
+    assert await services.settling._settle_batch(_Holding((action.shard,), "new"), [action.id]) == 1
 
 
 class OvertakenStore(ActionStore):
