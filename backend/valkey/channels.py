@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LOG = structlog.get_logger(__name__)
 QUEUE_LIMIT = 256
 RECONNECT_PAUSE_S = 0.5
+SUBSCRIBE_TIMEOUT_S = 5
 
 
 class Channels:
@@ -31,6 +32,7 @@ class Channels:
     def __init__(self, valkey: Redis) -> None:
         self._valkey = valkey
         self._listeners: dict[str, set[asyncio.Queue[Any]]] = defaultdict(set)
+        self._heard: dict[str, asyncio.Event] = {}
         self._pubsub: PubSub | None = None
         self._reader: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
@@ -57,25 +59,34 @@ class Channels:
         async with self._changing:
             try:
                 pubsub = await self._connected()
-                if not self._listeners[channel]:
+                if channel not in self._heard:
+                    self._heard[channel] = asyncio.Event()
                     await pubsub.subscribe(channel)
             except RedisError as error:
+                self._heard.pop(channel, None)
                 raise UnavailableError from error
             self._listeners[channel].add(queue)
+            heard = self._heard[channel]
         try:
+            # subscribe() only sends: until the server says so, a message may still pass unheard.
+            await asyncio.wait_for(heard.wait(), SUBSCRIBE_TIMEOUT_S)
             yield queue
+        except TimeoutError as error:
+            if heard.is_set():
+                raise
+            raise UnavailableError from error
         finally:
             async with self._changing:
                 listeners = self._listeners[channel]
                 listeners.discard(queue)
                 if not listeners:
-                    del self._listeners[channel]
+                    del self._listeners[channel], self._heard[channel]
                     with contextlib.suppress(RedisError):
                         await pubsub.unsubscribe(channel)
 
     async def _connected(self) -> PubSub:
         if self._pubsub is None:
-            pubsub = self._valkey.pubsub(ignore_subscribe_messages=True)
+            pubsub = self._valkey.pubsub()
             # A connection with no channel cannot be read from: keep one of our own.
             await pubsub.subscribe("tanhui:hello")
             self._pubsub = pubsub
@@ -86,12 +97,18 @@ class Channels:
         while True:
             try:
                 async for message in pubsub.listen():
-                    with contextlib.suppress(orjson.JSONDecodeError):  # not one of ours
-                        self._deliver(message["channel"], orjson.loads(message["data"]))
+                    self._take(message)
             except RedisError:
                 # The client subscribes again to all its channels when it reconnects.
                 LOG.warning("valkey channel connection lost; reconnecting")
                 await asyncio.sleep(RECONNECT_PAUSE_S)
+
+    def _take(self, message: Mapping[str, Any]) -> None:
+        if message["type"] == "subscribe" and message["channel"] in self._heard:
+            self._heard[message["channel"]].set()
+        elif message["type"] == "message":
+            with contextlib.suppress(orjson.JSONDecodeError):  # not one of ours
+                self._deliver(message["channel"], orjson.loads(message["data"]))
 
     def _deliver(self, channel: str, message: Any) -> None:
         for queue in self._listeners.get(channel, ()):
