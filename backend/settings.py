@@ -27,7 +27,6 @@ class Settings(BaseSettings):
     database: str = Field(default="tanhui", pattern=r"^[a-z][a-z0-9_]{0,37}$")
     data_dir: Path = Path(".tanhui")
     programme: str = "zhenjiang"
-    access_token_minutes: int = Field(default=15, ge=1, le=24 * 60)
     max_body_bytes: int = Field(default=1_048_576, ge=1_024)
     settle_lanes: int = Field(default=2, ge=1, le=64)
     conversion_batch: int = Field(default=500, ge=1, le=2_000)
