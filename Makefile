@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 
-.PHONY: help demo up test lint bench bench-pipeline format lock clean
+.PHONY: help demo up test lint bench bench-ledger bench-pipeline format lock clean
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
 
@@ -28,10 +28,13 @@ lint: $(VENV)/.dev  ## style, types, layers, schema snapshot
 	$(BIN)/tanhui schema check
 	$(BIN)/tanhui rules lint conservative > /dev/null
 
-bench: bench-pipeline  ## run every benchmark
+bench: bench-pipeline bench-ledger  ## run every benchmark
 
 bench-pipeline: $(VENV)/.dev  ## records over HTTP to points on the phone
 	@$(BIN)/python -m loadtests.pipeline
+
+bench-ledger: $(VENV)/.dev  ## the book: bulk, transfers beside Medici, one hot account, sealing, audit (GROW=N: growth instead)
+	@$(BIN)/python -m loadtests.ledger $(if $(GROW),--grow $(GROW))
 
 format: $(VENV)/.dev  ## format the code
 	$(BIN)/ruff check --fix .

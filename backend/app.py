@@ -6,12 +6,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from backend.kernel.errors import UnavailableError
+from backend.metrics import METRICS_TYPE, metrics_text
+from backend.process.memory import collect_rarely
 from backend.runtime import open_services
 from backend.settings import Settings
+from backend.wellknown import wellknown_routes
 from schemas.request_path import GraphQLEndpoint
 from schemas.websocket import GraphQLSocket
 
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from backend.runtime import Services
 
@@ -35,6 +37,7 @@ def create_app(services: Services | None = None) -> FastAPI:
             return
         async with open_services(Settings()) as opened:
             _mount(app, opened)
+            collect_rarely()
             yield
 
     return FastAPI(title="Tanhui", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
@@ -49,8 +52,17 @@ def _mount(app: FastAPI, services: Services) -> None:
             return PlainTextResponse("mongodb does not answer\n", 503)
         return PlainTextResponse("ready\n")
 
+    async def metrics(_: Request) -> Response:
+        """What Prometheus reads; 503 where MongoDB does not answer."""
+        try:
+            return Response(await metrics_text(services), media_type=METRICS_TYPE)
+        except UnavailableError:
+            return PlainTextResponse("mongodb does not answer\n", 503)
+
     app.router.routes += [
         Route("/readyz", ready),
+        Route("/metrics", metrics),
         Route("/graphql", GraphQLEndpoint(services).answer, methods=["POST"]),
         WebSocketRoute("/graphql", GraphQLSocket(services)),
+        *wellknown_routes(services),
     ]

@@ -1,24 +1,53 @@
-"""The whole audit: the book by itself, then actions and claims against the book, all at one instant."""
+"""The audits of a process: the whole one, of book, seals, actions and claims at one instant, and following."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backend.actions.invariants import audit_actions
-from backend.ledger.invariants import audit_ledger
+from backend.actions.invariants import ActionsAudit
+from backend.ledger.audit.follow import Following
+from backend.ledger.audit.whole import audit_ledger
+from backend.ledger.lots import PointsPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from backend.ledger.invariants import Audit
+    from backend.ledger.audit.findings import Audit
+    from backend.ledger.audit.follow_store import Followed
     from backend.runtime import Services
 
 
 async def audit_books(services: Services, on_progress: Callable[[int], None] | None = None) -> Audit:
     """Replay everything; ``audit.clean`` tells whether it adds up and ``audit.findings`` where it does not."""
     async with services.database.snapshot() as snapshot:
-        audit = await audit_ledger(snapshot, on_progress)
-        # Read after the snapshot began: whatever converted its actions is in it, and versions never change.
-        book = await services.rules.book()
-        audit.actions = await audit_actions(snapshot, book, services.programme.zone, audit)
-    return audit
+        explains = ActionsAudit(snapshot, services.rules.book, services.programme.zone)
+        return await audit_ledger(snapshot, on_progress, policy=points_policy(services), explains=explains)
+
+
+async def follow_books(services: Services) -> Followed:
+    """Audit the blocks made since the last time; how far that came, with the number of differences so far.
+
+    Raises:
+        UnavailableError: MongoDB does not answer; the next run goes on where this one was.
+    """
+    return await _following(services).follow()
+
+
+async def followed_books(services: Services) -> Followed:
+    """How far following came the last time."""
+    return await _following(services).status()
+
+
+async def list_alerts(services: Services) -> list[str]:
+    """The latest hundred differences that following found, as findings."""
+    return await _following(services).list_alerts()
+
+
+def _following(services: Services) -> Following:
+    return Following(services.database, services.clock, services.programme.zone)
+
+
+def points_policy(services: Services) -> PointsPolicy:
+    """What the programme decided on the life of points."""
+    points, zone = services.programme.points, services.programme.zone
+    return PointsPolicy(zone=zone, lifetime_months=points.lifetime_months, grace_days=points.grace_days)

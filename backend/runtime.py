@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from backend.actions.importing import Importing
@@ -12,19 +13,28 @@ from backend.actions.service import Actions
 from backend.actions.settling import SETTLED_TOPIC, Settling
 from backend.actions.store import COLLECTIONS as ACTION_COLLECTIONS
 from backend.actions.store import ActionStore
+from backend.identity.adjusting import Adjusting
+from backend.identity.families import Families
 from backend.identity.service import Identity
 from backend.identity.store import COLLECTIONS as IDENTITY_COLLECTIONS
 from backend.identity.store import IdentityStore
 from backend.identity.tokens import Tokens
 from backend.kernel.clock import SystemClock
 from backend.kernel.crypto import load_lookup_key, load_signing_key
+from backend.ledger.audit.follow_store import COLLECTIONS as AUDIT_COLLECTIONS
+from backend.ledger.documents import COLLECTIONS as LEDGER_COLLECTIONS
+from backend.ledger.expiry import Expiry
+from backend.ledger.lots import PointsPolicy
+from backend.ledger.provenance import Provenance
+from backend.ledger.sealing.service import Sealing
+from backend.ledger.sealing.store import COLLECTIONS as SEALING_COLLECTIONS
 from backend.ledger.service import Ledger
-from backend.ledger.store import COLLECTIONS as LEDGER_COLLECTIONS
 from backend.mongo.client import open_database
 from backend.mongo.idempotency import IDEMPOTENCY_KEYS, IdempotencyKeys
 from backend.mongo.migrations import migrate
 from backend.mongo.transactions import Transactions
 from backend.outbox.relay import OUTBOX, Relay
+from backend.process.errors import WrongClockError
 from backend.programme.model import shipped_programme
 from backend.rules.profile import shipped_profile
 from backend.rules.service import Rules
@@ -51,11 +61,14 @@ COLLECTIONS = (
     IDEMPOTENCY_KEYS,
     OUTBOX,
     *LEDGER_COLLECTIONS,
+    *SEALING_COLLECTIONS,
+    *AUDIT_COLLECTIONS,
     *RULE_COLLECTIONS,
     *IDENTITY_COLLECTIONS,
     *ACTION_COLLECTIONS,
 )
 SETTLE_TASK = "actions.settle"
+MAX_SKEW = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,11 @@ class Services:
     identity: Identity
     rules: Rules
     ledger: Ledger
+    expiry: Expiry
+    sealing: Sealing
+    provenance: Provenance
+    families: Families
+    adjusting: Adjusting
     actions: Actions
     settling: Settling
     importing: Importing
@@ -91,6 +109,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
     Raises:
         ValueError: a server URL is missing (whoever composes starts the embedded servers first).
         PresetError, ProfileError: the programme or its rule profile cannot be used.
+        WrongClockError: the clocks of this machine and of MongoDB differ by more than five seconds.
         UnavailableError: MongoDB does not answer.
     """
     if settings.mongodb_url is None or settings.valkey_url is None:
@@ -106,6 +125,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         stack.push_async_callback(valkey.aclose)
         queue = TaskQueue(settings.valkey_url)
         stack.callback(queue.close)
+        await _compare_clocks(database, clock)
         await migrate(database, COLLECTIONS)
         services = _compose(settings, clock, programme, database, valkey, queue)
         stack.push_async_callback(services.channels.close)
@@ -120,9 +140,11 @@ def _compose(
     transactions = Transactions(database)
     channels = Channels(valkey)
     nudges = Nudges(valkey, queue, SETTLE_TASK, lanes=settings.settle_lanes)
-    identity = Identity(IdentityStore(database), clock, load_lookup_key(settings.keys_dir / "lookup.key"))
+    lookup_key = load_lookup_key(settings.keys_dir / "lookup.key")
+    identity = Identity(IdentityStore(database), clock, lookup_key)
     rules = Rules(RuleStore(database), transactions, programme.profile)
-    ledger = Ledger(database, transactions, clock)
+    leases = Leases(valkey)
+    ledger = Ledger(database, transactions, clock, _policy(programme))
     store = ActionStore(database)
 
     actions = Actions(
@@ -134,11 +156,7 @@ def _compose(
         window=Window(programme.intake_window),
         wake=nudges.nudge,
     )
-
-    async def tell_phones(item: Item) -> None:
-        await channels.publish_many([(citizen_channel(event["citizen"]), event) for event in item.payload])
-
-    relay = Relay(database, clock, {SETTLED_TOPIC: tell_phones})
+    relay = _relay(database, clock, channels)
     return Services(
         settings=settings,
         clock=clock,
@@ -153,6 +171,20 @@ def _compose(
         identity=identity,
         rules=rules,
         ledger=ledger,
+        expiry=Expiry(database, transactions, ledger, leases, clock),
+        sealing=_sealing(settings, clock, programme, database),
+        provenance=Provenance(database),
+        families=Families(
+            database=database,
+            transactions=transactions,
+            identity=identity,
+            ledger=ledger,
+            clock=clock,
+            zone=programme.zone,
+            lookup_key=lookup_key,
+            transferable=programme.points.transferable,
+        ),
+        adjusting=Adjusting(identity, ledger, lookup_key),
         actions=actions,
         importing=Importing(store=store, actions=actions, identity=identity, clock=clock),
         settling=Settling(
@@ -161,11 +193,48 @@ def _compose(
             ledger=ledger,
             transactions=transactions,
             relay=relay,
-            leases=Leases(valkey),
+            leases=leases,
             nudges=nudges,
             clock=clock,
             zone=programme.zone,
             batch_size=settings.conversion_batch,
         ),
         relay=relay,
+    )
+
+
+async def _compare_clocks(database: Database, clock: Clock) -> None:
+    """Refuse to start with a clock that is wrong: whatever it stamps would hold up its owners until that time comes."""
+    ahead = clock.now() - await database.server_time()
+    if isinstance(clock, SystemClock) and abs(ahead) > MAX_SKEW:
+        raise WrongClockError("MongoDB", abs(ahead) // timedelta(seconds=1))
+
+
+def _sealing(settings: Settings, clock: Clock, programme: Programme, database: Database) -> Sealing:
+    return Sealing(
+        database,
+        Transactions(database),
+        clock,
+        programme=programme.code,
+        zone=programme.zone,
+        load_key=lambda: load_signing_key(settings.keys_dir / "sealing.pem"),
+    )
+
+
+def _relay(database: Database, clock: Clock, channels: Channels) -> Relay:
+    async def tell_phones(item: Item) -> None:
+        await channels.publish_many([(citizen_channel(event["citizen"]), event) for event in item.payload])
+
+    return Relay(database, clock, {SETTLED_TOPIC: tell_phones})
+
+
+def _policy(programme: Programme) -> PointsPolicy:
+    """What the programme decided on the life of points, as the book needs it."""
+    points = programme.points
+    return PointsPolicy(
+        zone=programme.zone,
+        lifetime_months=points.lifetime_months,
+        grace_days=points.grace_days,
+        debt_allowed=points.debt_allowed,
+        repays_debt_first=points.repays_debt_first,
     )

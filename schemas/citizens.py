@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import strawberry
 
 from backend.actions.model import Action
-from backend.identity.model import Citizen, Principal
+from backend.identity.model import Citizen, Family, Principal
 from backend.kernel.clock import to_milliseconds
-from backend.kernel.errors import InvalidInputError
-from backend.ledger.model import POINTS, QUANTIFIED, RECOGNISED, Asset, Page, StatementLine, account_of, citizen_owner
+from backend.kernel.errors import InvalidInputError, Text
+from backend.ledger.model import (
+    POINTS,
+    QUANTIFIED,
+    RECOGNISED,
+    AccountId,
+    Asset,
+    Lot,
+    Page,
+    PeriodStatement,
+    StatementLine,
+    account_of,
+    citizen_owner,
+)
 from schemas.actions import ActionType
 from schemas.context import Info
 from schemas.enums import PrincipalKind
-from schemas.ledger import AssetEnum, Reduction, StatementLineType
+from schemas.families import FamilyType
+from schemas.ledger import AssetEnum, PeriodStatementType, PointLotType, Reduction, StatementLineType
 from schemas.relay import NOT_A_CURSOR, Connection, Node, connect, page_span
 from schemas.scalars import BigInt
 from schemas.view import view
+
+MAX_DAYS_AHEAD = 3_660
+MAX_PERIOD = timedelta(days=366)
+FIRST_YEAR = 2000
 
 
 def action_place(action: Action) -> str:
@@ -49,6 +66,10 @@ async def _page(parent: Citizen, info: Info) -> Page:
     return await info.context.pages.load(citizen_owner(parent.id))
 
 
+def _account(citizen: Citizen, asset: AssetEnum) -> AccountId:
+    return account_of(citizen_owner(citizen.id), Asset(asset.value))
+
+
 @strawberry.interface(description="Who asks.")
 class Viewer:
     """What every principal shows of itself."""
@@ -70,8 +91,53 @@ class CitizenType(Node, Viewer):
     @strawberry.field
     @staticmethod
     async def points_balance(parent: strawberry.Parent[Citizen], info: Info) -> BigInt:
-        """Points owned, held ones included."""
-        return BigInt((await _page(parent, info)).balance(POINTS))
+        """Points that count: available ones and held ones."""
+        page = await _page(parent, info)
+        return BigInt(page.available(POINTS, info.context.services.clock.now()) + page.held(POINTS))
+
+    @strawberry.field
+    @staticmethod
+    async def points_available(parent: strawberry.Parent[Citizen], info: Info) -> BigInt:
+        """Points that can be spent now: neither held nor expired."""
+        return BigInt((await _page(parent, info)).available(POINTS, info.context.services.clock.now()))
+
+    @strawberry.field
+    @staticmethod
+    async def points_held(parent: strawberry.Parent[Citizen], info: Info) -> BigInt:
+        """Points reserved by holds."""
+        return BigInt((await _page(parent, info)).held(POINTS))
+
+    @strawberry.field
+    @staticmethod
+    async def points_owed(parent: strawberry.Parent[Citizen], info: Info) -> BigInt:
+        """Points that a correction took back when they were no longer there."""
+        return BigInt((await _page(parent, info)).debt(POINTS))
+
+    @strawberry.field
+    @staticmethod
+    async def expiring_points(parent: strawberry.Parent[Citizen], info: Info, within: int) -> BigInt:
+        """Available points that will have expired in so many days (1–3660), unless they are spent."""
+        if not 1 <= within <= MAX_DAYS_AHEAD:
+            raise InvalidInputError("within", Text(f"1–{MAX_DAYS_AHEAD}", f"1–{MAX_DAYS_AHEAD}"))
+        now = info.context.services.clock.now()
+        return BigInt((await _page(parent, info)).expiring(now + timedelta(days=within), now))
+
+    @strawberry.field(graphql_type=list[PointLotType])
+    @staticmethod
+    async def point_lots(parent: strawberry.Parent[Citizen], info: Info) -> list[Lot]:
+        """Available points by the moment at which they stop counting, soonest first."""
+        now = info.context.services.clock.now()
+        return [lot for lot in (await _page(parent, info)).lots if lot.expires_at > now]
+
+    @strawberry.field
+    @staticmethod
+    async def balance_at(
+        parent: strawberry.Parent[Citizen], info: Info, at: datetime, asset: AssetEnum = AssetEnum.POINTS
+    ) -> BigInt:
+        """What one account held after all that happened before that moment (at the latest now), held ones included."""
+        info.context.require_sight(parent.id)
+        balance = await info.context.services.ledger.balance_at(_account(parent, asset), to_milliseconds(at))
+        return BigInt(balance)
 
     @strawberry.field
     @staticmethod
@@ -117,7 +183,7 @@ class CitizenType(Node, Viewer):
         info.context.require_sight(parent.id)
         span = page_span(first, after, last, before)
         older, newer = _read_sequence(span.after, "after"), _read_sequence(span.before, "before")
-        account = account_of(citizen_owner(parent.id), Asset(asset.value))
+        account = _account(parent, asset)
 
         async def fetch(limit: int) -> list[StatementLine]:
             return await info.context.services.ledger.list_statement(
@@ -125,6 +191,34 @@ class CitizenType(Node, Viewer):
             )
 
         return await connect(span, fetch, lambda line: str(line.sequence))
+
+    @strawberry.field(graphql_type=PeriodStatementType)
+    @staticmethod
+    async def period_statement(
+        parent: strawberry.Parent[Citizen],
+        info: Info,
+        since: datetime,
+        until: datetime,
+        asset: AssetEnum = AssetEnum.POINTS,
+    ) -> PeriodStatement:
+        """Movements of one account in at most 366 days, until now at the latest, with the balances before and after."""
+        info.context.require_sight(parent.id)
+        since, until = to_milliseconds(since), to_milliseconds(until)
+        if since.year < FIRST_YEAR:
+            raise InvalidInputError("since", Text(f"不早于 {FIRST_YEAR} 年", f"not before {FIRST_YEAR}"))
+        if not timedelta() < until - since <= MAX_PERIOD:
+            problem = Text(
+                f"应晚于 since，且不超过 {MAX_PERIOD.days} 天", f"after since, by {MAX_PERIOD.days} days at most"
+            )
+            raise InvalidInputError("until", problem)
+        return await info.context.services.ledger.period_statement(_account(parent, asset), since, until)
+
+    @strawberry.field(graphql_type=FamilyType | None)
+    @staticmethod
+    async def family(parent: strawberry.Parent[Citizen], info: Info) -> Family | None:
+        """The citizen's family, where there is one."""
+        info.context.require_sight(parent.id)
+        return await info.context.services.families.find_family(parent.id)
 
 
 @view(of=Principal, name="Partner", when=lambda principal: principal.kind is PrincipalKind.PARTNER)

@@ -7,7 +7,9 @@ from enum import Enum
 
 import strawberry
 
-from backend.ledger.model import POINTS, QUANTIFIED, RECOGNISED, Asset, StatementLine
+from backend.ledger.model import POINTS, QUANTIFIED, RECOGNISED, Asset, Lot, PeriodStatement, StatementLine
+from backend.ledger.statements import note_of, to_csv, to_json
+from schemas.context import Info
 from schemas.enums import TransactionKind
 from schemas.scalars import BigInt
 from schemas.view import view
@@ -61,6 +63,30 @@ class StatementLineType:
 
     @strawberry.field
     @staticmethod
+    def held(parent: strawberry.Parent[StatementLine]) -> BigInt:
+        """How much of the balance was reserved after this movement."""
+        return BigInt(parent.line.held)
+
+    @strawberry.field
+    @staticmethod
+    def owed(parent: strawberry.Parent[StatementLine]) -> BigInt:
+        """What was owed after this movement."""
+        return BigInt(parent.line.debt)
+
+    @strawberry.field
+    @staticmethod
+    def corrects(parent: strawberry.Parent[StatementLine]) -> str | None:
+        """Id of the transaction that this one corrects."""
+        return parent.corrects
+
+    @strawberry.field
+    @staticmethod
+    def note(parent: strawberry.Parent[StatementLine]) -> str | None:
+        """What somebody wrote to it: a giver's message, or the reason of a correction by staff."""
+        return note_of(parent)
+
+    @strawberry.field
+    @staticmethod
     def action_id(parent: strawberry.Parent[StatementLine]) -> str | None:
         """The action that caused it, where one did."""
         return parent.cause.get("action")
@@ -72,3 +98,44 @@ class Reduction:
 
     quantified_mg: BigInt
     recognised_mg: BigInt
+
+
+@view(of=Lot, name="PointLot")
+class PointLotType:
+    """Points that stop counting at the same moment."""
+
+    expires_at: datetime
+
+    @strawberry.field
+    @staticmethod
+    def points(parent: strawberry.Parent[Lot]) -> BigInt:
+        """How many."""
+        return BigInt(parent.amount)
+
+
+@view(of=PeriodStatement, name="PeriodStatement")
+class PeriodStatementType:
+    """An account's movements with since <= at < until, oldest first, between its balances then."""
+
+    since: datetime
+    until: datetime
+    opening: BigInt
+    closing: BigInt
+
+    @strawberry.field(graphql_type=list[StatementLineType])
+    @staticmethod
+    def movements(parent: strawberry.Parent[PeriodStatement]) -> tuple[StatementLine, ...]:
+        """At most 2,000."""
+        return parent.lines
+
+    @strawberry.field
+    @staticmethod
+    def csv(parent: strawberry.Parent[PeriodStatement], info: Info) -> str:
+        """The same for a spreadsheet, in the language of the request, beginning with a byte order mark."""
+        return to_csv(parent, info.context.language, zone=info.context.services.programme.zone)
+
+    @strawberry.field
+    @staticmethod
+    def json(parent: strawberry.Parent[PeriodStatement]) -> str:
+        """The same for a program: one JSON object, times in UTC."""
+        return to_json(parent)

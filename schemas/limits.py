@@ -1,7 +1,7 @@
 """What a document may cost: tokens, nesting, and the fields its answer may have; the same over HTTP and websocket.
 
 Without the last, 4 KB of aliases on one list keep a process busy for seconds. Estimates, no measurement: a list counts
-as long as it may become, whatever it holds today.
+as long as it may become, whatever it holds today, and what takes a query of its own counts as many fields.
 """
 
 from __future__ import annotations
@@ -37,10 +37,27 @@ MAX_COST = 10_000
 USUAL_LIST = 50
 MAX_DIGITS = 3
 LIST_SIZES = {
+    "Citizen.pointLots": 40,
+    "Family.members": 8,
+    # As many as somebody active has in a year; the read itself ends at two thousand.
+    "PeriodStatement.movements": 1_000,
+    "Provenance.origins": 1_000,
+    "Provenance.uses": 1_000,
     "Query.nodes": MAX_PAGE,
+    # Levels of the tree over the largest block.
+    "Receipt.path": 20,
     "RecordedActions.results": MAX_BATCH,
     "Rule.versions": 20,
     "RuleVersion.caps": 5,
+}
+# What reading a field costs by itself, in fields, where that is far more than showing it.
+READ_COSTS = {
+    "Citizen.balanceAt": 20,
+    "Citizen.family": 20,
+    "Citizen.periodStatement": 1_000,
+    "Query.block": 50,
+    "Query.provenance": 1_000,
+    "Query.receipt": 500,
 }
 
 
@@ -123,12 +140,12 @@ class _Cost:
         if definition is None or parent is None:
             return 1
         shown = get_named_type(definition.type)
-        times = 1
+        name, times = f"{parent.name}.{node.name.value}", 1
         if is_list_type(get_nullable_type(definition.type)):
             in_connection = parent.name.endswith("Connection")
-            times = page if in_connection else LIST_SIZES.get(f"{parent.name}.{node.name.value}", USUAL_LIST)
+            times = page if in_connection else LIST_SIZES.get(name, USUAL_LIST)
         inner = _page_length(node) if shown.name.endswith("Connection") else page
-        return 1 + times * self._of(node.selection_set, shown, inner)
+        return READ_COSTS.get(name, 1) + times * self._of(node.selection_set, shown, inner)
 
 
 def _page_length(node: FieldNode) -> int:

@@ -17,13 +17,17 @@ from backend.kernel.ids import ActionId, CitizenId
 from schemas.actions import ActionsMutation, ActionsQuery, ActionsSubscription
 from schemas.citizens import CitizensQuery, CitizenType, EnterpriseType, MerchantType, PartnerType, StaffType
 from schemas.context import Info
+from schemas.families import FamiliesMutation
 from schemas.faults import ShowErrors
 from schemas.limits import MAX_TOKENS, LimitRule
+from schemas.points import PointsMutation
 from schemas.programme import ProgrammeQuery
+from schemas.provenance import ProvenanceQuery
 from schemas.refusals import HANDLERS, RefusalInterface
 from schemas.relay import MAX_PAGE, Node, from_global_id
 from schemas.rules import RulesQuery
 from schemas.scalars import SCALARS
+from schemas.sealing import SealingQuery
 
 SNAPSHOT = Path(__file__).with_name("schema.graphql")
 
@@ -57,12 +61,12 @@ async def _find_node(info: Info, global_id: str) -> Action | Citizen | None:
 
 
 @strawberry.type
-class Query(ActionsQuery, CitizensQuery, ProgrammeQuery, RulesQuery, NodeQuery):
+class Query(ActionsQuery, CitizensQuery, ProgrammeQuery, RulesQuery, SealingQuery, NodeQuery, ProvenanceQuery):
     """What can be read."""
 
 
 @strawberry.type
-class Mutation(ActionsMutation):
+class Mutation(ActionsMutation, FamiliesMutation, PointsMutation):
     """What can be changed; every mutation takes one input and returns its success or a refusal."""
 
 

@@ -12,7 +12,11 @@ from backend.valkey.task_queue import broker_options
 from workers.loop import close_loop, open_loop
 from workers.schedule import SCHEDULE
 
-app = Celery("tanhui", broker=Settings().valkey_url, include=["workers.tasks.actions", "workers.tasks.outbox"])
+app = Celery(
+    "tanhui",
+    broker=Settings().valkey_url,
+    include=["workers.tasks.actions", "workers.tasks.ledger", "workers.tasks.outbox"],
+)
 app.conf.update(
     broker_options(),
     beat_schedule=SCHEDULE,

@@ -7,6 +7,7 @@ import threading
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, TypeVar
 
+from backend.process.memory import collect_rarely
 from backend.runtime import Services, open_services
 from backend.settings import Settings
 
@@ -56,6 +57,7 @@ def open_loop() -> None:
     """Called once in each worker process after its fork."""
     global _current  # noqa: PLW0603 - Celery gives a task no other place for what belongs to its process
     _current = ServiceLoop(Settings())
+    collect_rarely()
 
 
 def close_loop() -> None:

@@ -1,8 +1,11 @@
-"""What runs by the clock: it only finds work that a lost message forgot, so a missed run costs nothing."""
+"""What runs by the clock: each run finds by itself what is to be done, so a missed one costs nothing but time."""
 
 from __future__ import annotations
 
 SCHEDULE = {
     "find forgotten actions": {"task": "actions.sweep", "schedule": 2.0, "options": {"expires": 2.0}},
+    "end holds and lots": {"task": "ledger.expire", "schedule": 5.0, "options": {"expires": 5.0}},
+    "seal": {"task": "ledger.seal", "schedule": 5.0, "options": {"expires": 5.0}},
+    "audit new blocks": {"task": "audit.follow", "schedule": 60.0, "options": {"expires": 60.0}},
     "empty the outbox": {"task": "outbox.drain", "schedule": 5.0, "options": {"expires": 5.0}},
 }

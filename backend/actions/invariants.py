@@ -1,171 +1,179 @@
 """Checks across actions, claims and the book at one instant.
 
-What was credited is what was recorded, converted by the rule version it names, posted once and claimed once.
+What was credited is what was recorded, converted by the rule version it names, posted once and claimed once; what was
+not credited says why and earned nothing. When, by whom and from which file an action was recorded stands nowhere else,
+so nothing here can vouch for it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from backend.actions.model import RuleRef
+from backend.actions import verdicts
+from backend.actions.model import Reason, Settlement, Status
 from backend.actions.rules import cap_total_id, fingerprints
-from backend.actions.store import action_from_document, stream_cap_totals, stream_claims, stream_credited
+from backend.actions.store import (
+    ACTIONS,
+    CAP_TOTALS,
+    CLAIMS,
+    action_from_document,
+    action_to_document,
+    settlement_to_document,
+)
 from backend.kernel.clock import local_date
-from backend.kernel.tally import Suspects, Tally
-from backend.kernel.units import Ratio
-from backend.ledger.model import POINTS, QUANTIFIED, RECOGNISED, TransactionKind, account_of, citizen_owner
-from backend.ledger.store import stream_transactions
+from backend.kernel.tally import Tally
+from backend.ledger.audit.findings import Audit, Nobody, unlike
+from backend.ledger.audit.replay import earning_entry
+from backend.mongo.batches import decode, long, stream_raw
 from backend.rules.conversion import list_cap_keys
-from backend.rules.model import WHOLE, CapUsage, Measure
+from backend.rules.model import CapUsage, Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from zoneinfo import ZoneInfo
 
-    from backend.actions.model import Action, Settlement
-    from backend.ledger.invariants import Audit
+    from backend.actions.model import Action
+    from backend.ledger.audit.findings import Side
     from backend.mongo.client import Document, Snapshot
-    from backend.rules.model import RuleVersion
     from backend.rules.service import RuleBook
 
-
-class _Sides(Protocol):
-    def add(self, entry: str, times: int = 1) -> None: ...
+READ_SIZE = 1_000
 
 
-async def audit_actions(snapshot: Snapshot, book: RuleBook, zone: ZoneInfo, audit: Audit) -> int:
-    """Compare each credited action with its record, rule, transaction, claims and caps; returns how many there are."""
-    tally = Tally()
-    count = await _compare(snapshot, book, zone, tally, audit.report)
-    unequal = tally.unequal()
-    if unequal:
-        suspects = Suspects(unequal)
-        await _compare(snapshot, book, zone, suspects, lambda _place, _problem: None)
-        for entry, lead in suspects.differences():
-            side = "credited action without it" if lead > 0 else "no credited action explains it"
-            audit.report(entry, f"{side} ({abs(lead)}×)")
-    return count
+class ActionsAudit:
+    """What the earnings of the book are for: the credited actions, with their claims and caps."""
+
+    def __init__(self, snapshot: Snapshot, read_book: Callable[[], Awaitable[RuleBook]], zone: ZoneInfo) -> None:
+        self._snapshot = snapshot
+        self._read_book = read_book
+        self._zone = zone
+        self._is_told = False
+
+    async def testify(self, audit: Audit, earnings: Side) -> None:
+        """Check every action, claim and counter, and add what each credited action must have in the book.
+
+        Called again, where the book says otherwise, it only adds the same once more.
+        """
+        # Read after the snapshot began: whatever converted its actions is in it, and versions never change.
+        book = await self._read_book()
+        if self._is_told:
+            await self._compare(Audit(), book, earnings, Nobody())
+            return
+        self._is_told = True
+        tally = Tally()
+        await self._compare(audit, book, earnings, tally)
+        suspects = tally.suspects()
+        if suspects:
+            await self._compare(Audit(), book, Nobody(), suspects)
+            for entry, lead in suspects.differences():
+                side = "credited action without it" if lead > 0 else "no credited action explains it"
+                audit.report(entry.decode(errors="replace"), f"{side} ({abs(lead)}×)")
+
+    async def _compare(self, audit: Audit, book: RuleBook, earnings: Side, sides: Side) -> None:
+        lost: list[tuple[Action, str]] = []
+        async for raw in self._each(ACTIONS.name):
+            document = _read(raw)
+            place = f"action {document.get('_id')}"
+            try:
+                if not _is_set_aside(document):
+                    action = action_from_document(document)
+                    for problem in _problems(document, raw, action, book, self._zone):
+                        audit.report(place, problem)
+                    self._credit(audit, action, book, earnings, sides)
+                    if action.settlement and action.settlement.claimed_by:
+                        lost.append((action, action.settlement.claimed_by))
+            except Exception as error:  # noqa: BLE001 - whatever a forged action breaks is a finding, never a traceback
+                audit.report(place, f"cannot be read: {error!r}")
+            if len(lost) >= READ_SIZE:
+                await self._check_lost(audit, book, lost)
+                lost = []
+        await self._check_lost(audit, book, lost)
+        async for raw in self._each(CLAIMS.name):
+            _add_claim(audit, raw, sides)
+        async for raw in self._each(CAP_TOTALS.name):
+            _add_counter(audit, raw, sides)
+
+    def _credit(self, audit: Audit, action: Action, book: RuleBook, earnings: Side, sides: Side) -> None:
+        """Add what a credited action has in the book, among the claims and on the counters."""
+        settlement = action.settlement
+        if action.status is not Status.CREDITED or settlement is None:
+            return
+        audit.actions += 1
+        transaction = verdicts.expected_earning(action, settlement)
+        earnings.add(earning_entry(transaction.id, transaction.key, settlement.at, transaction.payload))
+        for fingerprint in fingerprints(action, book.kinds[action.kind]):
+            sides.add(_claim_entry(fingerprint, action.id, action.citizen, action.tier.value))
+        version = verdicts.named_version(action, book)
+        if version is not None:
+            usage = CapUsage(1, settlement.credited_quantity, settlement.reduction_mg)
+            for key in list_cap_keys(version, local_date(action.occurred_at, self._zone)):
+                _add_usage(sides, cap_total_id(action.citizen, key), action.citizen, usage, 1)
+
+    async def _check_lost(self, audit: Audit, book: RuleBook, lost: list[tuple[Action, str]]) -> None:
+        """Whoever lost a claim lost it to the owner of one that both have."""
+        wanted = {
+            action.id: fingerprints(action, book.kinds[action.kind]) for action, _ in lost if action.kind in book.kinds
+        }
+        names = [name for claims in wanted.values() for name in claims]
+        owners: dict[str, object] = {}
+        async for raw in self._each(CLAIMS.name, {"_id": {"$in": names}}):
+            claim = _read(raw)
+            owners[claim["_id"]] = claim.get("action")
+        for action, winner in lost:
+            if winner not in {owners.get(name) for name in wanted.get(action.id, ())}:
+                audit.report(f"action {action.id}", f"lost no claim to {winner}")
+
+    async def _each(self, collection: str, query: Document | None = None) -> AsyncIterator[bytes]:
+        async for batch, spans in stream_raw(self._snapshot, collection, query or {}):
+            for start, size in spans:
+                yield bytes(batch[start : start + size])
 
 
-async def _compare(
-    snapshot: Snapshot, book: RuleBook, zone: ZoneInfo, sides: _Sides, report: Callable[[str, str], None]
-) -> int:
-    count = 0
-    async for document in stream_credited(snapshot):
-        count += 1
-        try:
-            action = action_from_document(document)
-            problems = list(_problems(document, action, book))
-            claims = fingerprints(action, book.kinds[action.kind])
-            sides.add(_expected_posting(action))
-        except (ValueError, KeyError, AssertionError) as error:
-            report(f"action {document['_id']}", f"cannot be read: {error!r}")
-            continue
-        for problem in problems:
-            report(f"action {document['_id']}", problem)
-        for fingerprint in claims:
-            sides.add(_claim_entry(fingerprint, action.id, action.citizen))
-        for total, usage in _cap_usage(action, book, zone):
-            _add_usage(sides, total, usage, 1)
-    async for document in stream_transactions(snapshot):
-        if document["kind"] == TransactionKind.EARN.value:
-            sides.add(_actual_posting(document), -1)
-    async for document in stream_claims(snapshot):
-        sides.add(_claim_entry(document["_id"], document["action"], document["citizen"]), -1)
-    async for total, usage in stream_cap_totals(snapshot):
-        _add_usage(sides, total, usage, -1)
-    return count
+def _read(raw: bytes) -> Document:
+    """The document; one that cannot be decoded is as good as empty."""
+    try:
+        return decode(raw)
+    except ValueError:
+        return {}
 
 
-def _cap_usage(action: Action, book: RuleBook, zone: ZoneInfo) -> Iterator[tuple[str, CapUsage]]:
-    """What the action drew on its citizen's counters."""
-    version, settlement = _version(action, book), action.settlement
-    if version is not None and settlement is not None:
-        usage = CapUsage(1, settlement.credited_quantity, settlement.reduction_mg)
-        for key in list_cap_keys(version, local_date(action.occurred_at, zone)):
-            yield cap_total_id(action.citizen, key), usage
+def _is_set_aside(document: Document) -> bool:
+    """Whether settling could not deal with it and left it, whatever it is, to a person; it earned nothing."""
+    settlement = document.get("settlement")
+    if document.get("status") != Status.REVIEW or not isinstance(settlement, dict) or "at" not in settlement:
+        return False
+    return settlement == settlement_to_document(Settlement(at=settlement["at"], reason=Reason.PROCESSING_FAILED))
 
 
-def _add_usage(sides: _Sides, total: str, usage: CapUsage, sign: int) -> None:
+def _problems(document: Document, raw: bytes, action: Action, book: RuleBook, zone: ZoneInfo) -> list[str]:
+    return [*unlike(document, raw, action_to_document(action)), *verdicts.problems(action, book, zone)]
+
+
+def _add_claim(audit: Audit, raw: bytes, sides: Side) -> None:
+    document = _read(raw)
+    name, action, citizen, tier = (document.get(field) for field in ("_id", "action", "citizen", "tier"))
+    if document.keys() != {"_id", "action", "citizen", "tier"} or not isinstance(name, str):
+        audit.report(f"claim {name}", "is malformed")
+    sides.add(_claim_entry(name, action, citizen, tier), -1)
+
+
+def _add_counter(audit: Audit, raw: bytes, sides: Side) -> None:
+    document = _read(raw)
+    name = document.get("_id")
+    try:
+        usage = CapUsage(int(document["count"]), int(document["quantity"]), int(document["reduction_mg"]))
+        amounts = {measure: long(getattr(usage, measure)) for measure in ("count", "quantity", "reduction_mg")}
+        for problem in unlike(document, raw, {"_id": str(name), "citizen": document["citizen"], **amounts}):
+            audit.report(f"counter {name}", problem)
+        _add_usage(sides, str(name), document["citizen"], usage, -1)
+    except (ValueError, KeyError, TypeError) as error:
+        audit.report(f"counter {name}", f"cannot be read: {error!r}")
+
+
+def _claim_entry(fingerprint: object, action: object, citizen: object, tier: object) -> bytes:
+    return f"claim {fingerprint} of action {action} of {citizen} ({tier})".encode()
+
+
+def _add_usage(sides: Side, total: str, citizen: str, usage: CapUsage, sign: int) -> None:
     for measure in Measure:
-        sides.add(f"counter {total} {measure.value}", sign * usage.measured(measure))
-
-
-def _version(action: Action, book: RuleBook) -> RuleVersion | None:
-    """The rule version that the settlement names."""
-    named = action.settlement.rule if action.settlement else None
-    return next((v for v in book.versions.get(action.kind, ()) if named == RuleRef(v.rule, v.version)), None)
-
-
-def _problems(document: Document, action: Action, book: RuleBook) -> Iterator[str]:
-    """What in the action itself does not follow from what was recorded and from the rule version it names."""
-    settlement = action.settlement
-    assert settlement is not None
-    if document["_id"] != action.id:
-        yield f"citizen, source and reference are those of {action.id}"
-    if document["payload"] != action.payload:
-        yield "its content is not what was recorded"
-    version = _version(action, book)
-    if version is None:
-        yield f"no rule version {settlement.rule} converts {action.kind}"
-    elif not version.in_force_at(action.occurred_at):
-        yield f"{version.name} was not in force when it happened"
-    elif not _follows(action, settlement, version):
-        yield (
-            f"{settlement.reduction_mg} mg {settlement.asset} and {settlement.points} points do not follow from "
-            f"{settlement.credited_quantity} by {version.name}"
-        )
-
-
-def _follows(action: Action, settlement: Settlement, version: RuleVersion) -> bool:
-    is_full = action.tier >= version.full_credit_tier
-    share = WHOLE if is_full else version.declared_share
-    rate = Ratio(version.factor.numerator * share.numerator, version.factor.denominator * share.denominator)
-    quantity, reduction_mg = settlement.credited_quantity, settlement.reduction_mg
-    converted_mg = rate.floor_times(quantity)
-    # Where a cap in milligrams cut it, the quantity is the least that earns what was left.
-    is_cut = rate.floor_times(quantity - 1) < reduction_mg < converted_mg
-    return (
-        1 <= quantity <= min(action.quantity, version.maximum)
-        and (reduction_mg == converted_mg or is_cut)
-        and settlement.points == version.points.floor_times(reduction_mg)
-        and settlement.asset == (QUANTIFIED if is_full and version.quantified else RECOGNISED)
-    )
-
-
-def _claim_entry(fingerprint: str, action: str, citizen: str) -> str:
-    return f"claim {fingerprint} of action {action} of {citizen}"
-
-
-def _expected_posting(action: Action) -> str:
-    settlement = action.settlement
-    assert settlement is not None
-    assert settlement.asset is not None
-    owner = citizen_owner(action.citizen)
-    credited = {
-        account_of(owner, settlement.asset): settlement.reduction_mg,
-        account_of(owner, POINTS): settlement.points,
-    }
-    rule = settlement.rule
-    cause = (
-        f"{action.id} ({action.payload}) by {rule.code if rule else None} v{rule.version if rule else None} "
-        f"at {settlement.at.isoformat()}"
-    )
-    return _posting_entry(
-        str(settlement.transaction), cause, {str(account): amount for account, amount in credited.items() if amount}
-    )
-
-
-def _actual_posting(document: Document) -> str:
-    cause = document["cause"]
-    return _posting_entry(
-        document["_id"],
-        f"{cause.get('action')} ({cause.get('payload')}) by {cause.get('rule')} v{cause.get('rule_version')} "
-        f"at {document['at'].isoformat()}",
-        {posting["to"]: int(posting["amount"]) for posting in document["postings"]},
-    )
-
-
-def _posting_entry(transaction: str, cause: str, credited: dict[str, int]) -> str:
-    amounts = ", ".join(f"{account} +{amount}" for account, amount in sorted(credited.items()))
-    return f"transaction {transaction} for action {cause}: {amounts}"
+        sides.add(f"counter {total} of {citizen} {measure.value}".encode(), sign * usage.measured(measure))

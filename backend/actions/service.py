@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,8 @@ from backend.actions.model import Action
 from backend.identity.model import ExternalId
 from backend.kernel.clock import to_milliseconds
 from backend.kernel.crypto import payload_hash
-from backend.kernel.errors import AccessError, BusyError, DomainError, IdempotencyConflictError, TransientError
+from backend.kernel.errors import AccessError, DomainError, IdempotencyConflictError
+from backend.kernel.grouping import Groups
 from backend.mongo.idempotency import Use
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 MAX_PAGE = 200
 GROUP_LIMIT = 500
-MAX_WAITING = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,6 @@ class _Submission:
     principal: Principal
     request: ActionRequest
     key: str
-    result: asyncio.Future[Recorded]
 
 
 class Actions:
@@ -108,8 +106,7 @@ class Actions:
         self._clock = clock
         self._window = window
         self._wake = wake
-        self._waiting: list[_Submission] = []
-        self._committer: asyncio.Task[None] | None = None
+        self._groups = Groups(self._commit, limit=GROUP_LIMIT, name="group commit of actions")
 
     async def record(self, principal: Principal, request: ActionRequest, *, key: str) -> Action:
         """Record one action under an idempotency key; on return it is durable on a majority.
@@ -123,13 +120,7 @@ class Actions:
             BusyError: too many records wait already; nothing was written.
         """
         rules.check_idempotency_key(key)
-        if len(self._waiting) >= MAX_WAITING:
-            raise BusyError
-        submission = _Submission(principal, request, key, asyncio.get_running_loop().create_future())
-        self._waiting.append(submission)
-        if self._committer is None or self._committer.done():
-            self._committer = asyncio.create_task(self._commit_groups(), name="group commit")
-        return (await submission.result).action
+        return (await self._groups.submit(_Submission(principal, request, key))).action
 
     async def record_many(
         self, principal: Principal, requests: Sequence[ActionRequest], *, key: str, backfill: bool = False
@@ -154,34 +145,6 @@ class Actions:
             if await self._keys.claim_many([use], now=now) != [True]:
                 raise IdempotencyConflictError(key)
         return await self._store_admitted(admitted)
-
-    async def _commit_groups(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting[:GROUP_LIMIT], self._waiting[GROUP_LIMIT:]
-            try:
-                outcomes = await self._commit_apart(group)
-            except asyncio.CancelledError:
-                for submission in (*group, *self._waiting):
-                    submission.result.cancel()
-                raise
-            for submission, outcome in zip(group, outcomes, strict=True):
-                if submission.result.done():  # its caller gave up waiting
-                    continue
-                if isinstance(outcome, Recorded):
-                    submission.result.set_result(outcome)
-                else:
-                    submission.result.set_exception(outcome)
-
-    async def _commit_apart(self, group: Sequence[_Submission]) -> Sequence[Recorded | Exception]:
-        """Commit the group; where a bug in one record fails it, each by itself, so that the others do not suffer."""
-        try:
-            return await self._commit(group)
-        except TransientError as error:
-            return [error] * len(group)
-        except Exception as error:  # noqa: BLE001 - whoever waits must learn it, whatever it is
-            if len(group) == 1:
-                return [error]
-        return [outcome for submission in group for outcome in await self._commit_apart([submission])]
 
     async def _commit(self, group: Sequence[_Submission]) -> Sequence[Recorded | Exception]:
         now = self._clock.now()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from backend.actions.store import ActionStore
     from backend.kernel.clock import Clock
-    from backend.kernel.ids import ActionId, CitizenId
+    from backend.kernel.ids import ActionId, CitizenId, TransactionId
     from backend.ledger.service import Ledger
     from backend.mongo.transactions import Transactions, Tx
     from backend.outbox.relay import Item, Relay
@@ -169,8 +169,8 @@ class Settling:
             batch = await self._decide(tx, writes, actions, now)
             item = dataclasses.replace(blank, payload=[_event(action) for action in batch.settled])
             await write_item(tx, item, now)
-            await self._ledger.post_within(tx, batch.postings, at=now)
-            await writes.write(batch.settled, batch.claims, batch.cap_additions)
+            posted = await self._ledger.post_within(tx, batch.postings, at=now)
+            await writes.write([_at(action, posted) for action in batch.settled], batch.claims, batch.cap_additions)
             return item, len(actions)
 
         item, count = await self._transactions.run(body)
@@ -285,6 +285,15 @@ _STATUS = {
 
 def _settled(action: Action, status: Status, settlement: Settlement) -> Action:
     return dataclasses.replace(action, status=status, settlement=settlement)
+
+
+def _at(action: Action, posted: Mapping[TransactionId, datetime]) -> Action:
+    """The action settled at the time that the book gave to its transaction."""
+    settlement = action.settlement
+    at = posted.get(settlement.transaction) if settlement and settlement.transaction else None
+    if settlement is None or at is None or at == settlement.at:
+        return action
+    return dataclasses.replace(action, settlement=dataclasses.replace(settlement, at=at))
 
 
 def _lost(action: Action, winner: Winner, now: datetime) -> Action:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from backend.kernel.errors import DomainError
 from backend.process.errors import ServerError
+from backend.process.memory import collect_rarely
 from backend.programme.model import PresetError
 from backend.rules.errors import ProfileError, PublishedOtherwiseError
 from backend.runtime import Services, open_services
@@ -88,6 +89,7 @@ def with_services(settings: Settings, call: Callable[[Services], Awaitable[Resul
 
     async def called() -> Result:
         async with open_services(settings) as services:
+            collect_rarely()
             return await call(services)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

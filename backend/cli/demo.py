@@ -21,6 +21,7 @@ from rich.table import Table
 
 from backend.actions.model import Status
 from backend.audit import audit_books
+from backend.cli import proof
 from backend.cli.city import City, seed_city
 from backend.cli.client import Client
 from backend.cli.console import OUT, grams, quiet_logs, with_services
@@ -34,7 +35,8 @@ from schemas.relay import to_global_id
 
 if TYPE_CHECKING:
     from backend.actions.model import Total
-    from backend.ledger.invariants import Audit
+    from backend.kernel.ids import CitizenId
+    from backend.ledger.audit.findings import Audit
     from backend.runtime import Services
 
 CITIZENS = 200
@@ -86,7 +88,7 @@ def demo(
             figures, audit = with_services(stack.settings, show.run)
         if json is not None:
             json.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
-        raise typer.Exit(0 if audit.clean else 1)
+        raise typer.Exit(0 if audit.clean and figures["receipt"] == "verified" else 1)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -111,10 +113,11 @@ class _Show:
         async with httpx.AsyncClient(timeout=30) as http:
             await self._play(http, services, city, day)
             totals = await _settled_totals(services)
-            await self._show_people(http, services, city)
+            best = await self._show_people(http, services, city)
+            is_proven = await self._prove(http, services, city.citizens[best], self._phone(http, services, city, best))
         _show_totals(totals)
         audit = await audit_books(services)
-        figures = self._figures(totals, audit)
+        figures = {**self._figures(totals, audit), "receipt": "verified" if is_proven else "does not verify"}
         _show_figures(figures, self._played)
         show_audit(audit)
         return figures, audit
@@ -200,7 +203,13 @@ class _Show:
                     if not left:
                         return
 
-    async def _show_people(self, http: httpx.AsyncClient, services: Services, city: City) -> None:
+    async def _prove(self, http: httpx.AsyncClient, services: Services, citizen: CitizenId, phone: Client) -> bool:
+        taken = await proof.spend(services, citizen, phone)
+        await proof.trace(phone, taken)
+        return await proof.verify(services, http, self._url, phone, taken, self._folder)
+
+    async def _show_people(self, http: httpx.AsyncClient, services: Services, city: City) -> int:
+        """The best citizens, and the statement of the first; the number of that one."""
         staff = Client(http, self._url, city.tokens["administrator"])
         people = []
         for start in range(0, CITIZENS, BATCH):
@@ -227,6 +236,7 @@ class _Show:
                 str(line["sequence"]), line["at"], f"{line['change']:+,}", f"{line['balance']:,}", line["transactionId"]
             )
         OUT.print(table)
+        return best[0]
 
     def _figures(self, totals: list[Total], audit: Audit) -> dict[str, Any]:
         by_status: Counter[Status] = Counter()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from backend.actions.feeds.model import Feed
-    from backend.ledger.invariants import Audit
+    from backend.ledger.audit.findings import Audit
     from backend.runtime import Services
 
 OPERATOR = Principal(PrincipalKind.STAFF, "import", frozenset({StaffRole.ADMIN}))

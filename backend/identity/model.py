@@ -100,3 +100,19 @@ class Binding:
     hash: str
     source: str
     citizen: CitizenId
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Citizens (at most eight) who may give points to one another, in the order in which they joined."""
+
+    id: str
+    members: tuple[Citizen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """A code that lets one citizen join a family, once, before ``expires_at``."""
+
+    code: str
+    expires_at: datetime

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bson import Int64
 
+from backend.identity.family_store import COLLECTIONS as FAMILY_COLLECTIONS
 from backend.identity.model import Binding, Citizen, Partner
 from backend.kernel.ids import CitizenId
 from backend.mongo.collections import LONG, MOMENT, TEXT, Collection, Index, nullable, record
@@ -31,7 +32,7 @@ BINDINGS = Collection(
 )
 # External ids of one source that stand for one citizen: more than anybody has cards.
 MAX_BINDINGS = 100
-COLLECTIONS = (CITIZENS, PARTNERS, SOURCES, BINDINGS)
+COLLECTIONS = (CITIZENS, PARTNERS, SOURCES, BINDINGS, *FAMILY_COLLECTIONS)
 
 
 def _citizen(document: Document) -> Citizen:

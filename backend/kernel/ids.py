@@ -36,6 +36,6 @@ def derived_id(prefix: str, *parts: str) -> str:
     return f"{prefix}_{digest.hexdigest()[:32]}"
 
 
-def shard_of(citizen: CitizenId) -> ShardNumber:
-    """Which of the 64 shards does this citizen's conversions, for ever the same."""
-    return ShardNumber(hashlib.sha256(citizen.encode()).digest()[0] % SHARD_COUNT)
+def shard_of(owner: str) -> ShardNumber:
+    """Which of the 64 shards this citizen or owner belongs to, for ever the same."""
+    return ShardNumber(hashlib.sha256(owner.encode()).digest()[0] % SHARD_COUNT)

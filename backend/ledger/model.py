@@ -1,11 +1,11 @@
-"""Accounts, postings, transactions and balances as immutable values."""
+"""Accounts, postings, holds, lots, transactions and balances as immutable values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
-from typing import TYPE_CHECKING, NewType
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, NamedTuple, NewType
 
 from backend.kernel.crypto import payload_hash
 from backend.kernel.ids import CitizenId, TransactionId, derived_id
@@ -23,21 +23,45 @@ QUANTIFIED = Asset("co2e.quantified")
 RECOGNISED = Asset("co2e.recognised")
 PROGRAMME = OwnerId("programme")
 GUARDED_OWNERS = frozenset({"citizen", "enterprise"})
+GUARDED = tuple(f"{kind}:" for kind in sorted(GUARDED_OWNERS))
 OWNER_KINDS = GUARDED_OWNERS | {"merchant"}
+DEBT = "debt."
 # Where new amounts come from: each mint lets exactly one asset out, and its balance is minus all that exists of it.
 MINTS: Mapping[Asset, AccountId] = {
     POINTS: AccountId("programme:issuance"),
     QUANTIFIED: AccountId("programme:quantification"),
     RECOGNISED: AccountId("programme:recognition"),
 }
-PROGRAMME_ACCOUNTS: Mapping[AccountId, Asset] = {account: asset for asset, account in MINTS.items()}
+# Points that nobody spent in time.
+BREAKAGE = AccountId("programme:breakage")
+PROGRAMME_ACCOUNTS: Mapping[AccountId, Asset] = {**{mint: asset for asset, mint in MINTS.items()}, BREAKAGE: POINTS}
 
 
 class TransactionKind(StrEnum):
-    """Why amounts moved."""
+    """Why amounts moved, were reserved or were set free."""
 
     EARN = "EARN"
     TRANSFER = "TRANSFER"
+    HOLD = "HOLD"
+    POST = "POST"
+    VOID = "VOID"
+    LAPSE = "LAPSE"
+    EXPIRE = "EXPIRE"
+    REVERSE = "REVERSE"
+    ADJUST = "ADJUST"
+    RESTATE = "RESTATE"
+    LEND = "LEND"
+    REPAY = "REPAY"
+
+
+# Kinds that may take new amounts from a mint, and kinds that may give amounts back to one.
+MINTING = frozenset({TransactionKind.EARN, TransactionKind.ADJUST, TransactionKind.RESTATE})
+UNMINTING = frozenset({TransactionKind.REVERSE, TransactionKind.ADJUST, TransactionKind.RESTATE})
+# Kinds that the book posts by itself, beside a correction or after what came in.
+OWING = frozenset({TransactionKind.LEND, TransactionKind.REPAY})
+# Kinds that end a hold without moving anything, and kinds whose points return to lots of long ago.
+RELEASING = frozenset({TransactionKind.VOID, TransactionKind.LAPSE})
+RETURNING = RELEASING | {TransactionKind.POST, TransactionKind.REVERSE}
 
 
 def citizen_owner(citizen: CitizenId) -> OwnerId:
@@ -50,25 +74,52 @@ def account_of(owner: OwnerId, asset: Asset) -> AccountId:
     return AccountId(f"{owner}:{asset}")
 
 
-def split_account(account: AccountId) -> tuple[OwnerId, Asset]:
+def debt_of(owner: OwnerId, asset: Asset) -> AccountId:
+    """The account that says how much of that asset the owner owes the programme; never above zero."""
+    return AccountId(f"{owner}:{DEBT}{asset}")
+
+
+class Account(NamedTuple):
+    """What an account's name says."""
+
+    owner: OwnerId
+    asset: Asset
+    is_debt: bool
+
+
+# Every posting asks several times.
+@lru_cache(maxsize=65_536)
+def split_account(account: AccountId) -> Account:
     """Owner and asset of an account name.
 
     Raises:
         ValueError: the name is not of the chart of accounts.
     """
     if account in PROGRAMME_ACCOUNTS:
-        return PROGRAMME, PROGRAMME_ACCOUNTS[account]
+        return Account(PROGRAMME, PROGRAMME_ACCOUNTS[account], is_debt=False)
     kind, _, rest = account.partition(":")
     name, _, asset = rest.partition(":")
-    if kind not in OWNER_KINDS or not name or not asset:
+    owed = asset.removeprefix(DEBT)
+    is_debt = owed != asset
+    if kind not in OWNER_KINDS or not name or not owed or (is_debt and kind not in GUARDED_OWNERS):
         message = f"no account can be called {account!r}"
         raise ValueError(message)
-    return OwnerId(f"{kind}:{name}"), Asset(asset)
+    return Account(OwnerId(f"{kind}:{name}"), Asset(owed), is_debt)
 
 
 def is_guarded(owner: OwnerId) -> bool:
     """Whether the owner's accounts must never fall below zero."""
-    return owner.partition(":")[0] in GUARDED_OWNERS
+    return owner.startswith(GUARDED)
+
+
+class Lot(NamedTuple):
+    """Points that stop counting at the same instant; ``expires_at`` is the first instant they no longer count."""
+
+    expires_at: datetime
+    amount: int
+
+
+Lots = tuple[Lot, ...]  # by ``expires_at``, each instant once; amounts are positive, in a line's changes signed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,17 +132,46 @@ class Posting:
     amount: int
 
 
+class HoldRef(NamedTuple):
+    """Names a hold: its payer and the transaction that made it."""
+
+    owner: OwnerId
+    id: TransactionId
+
+
 @dataclass(frozen=True, kw_only=True)
 class Transaction:
-    """Postings that happen together, once: ``key`` names the cause and, by naming it, its home owner.
+    """Postings that happen together, once, in their order: ``key`` names the cause and, by naming it, its home owner.
 
-    Its digests are made once, so it has no slots.
+    ``hold`` names the hold that a POST, VOID or LAPSE ends; a POST that is not ``final`` leaves the rest of it held.
+    ``expires_at`` is a HOLD's end. ``corrects`` names the transaction that a REVERSE, ADJUST or RESTATE corrects.
+    ``lots`` are lots of long ago, by account: to be returned into, or taken first. What depends on the time of asking
+    (``expires_at``, ``lots``) is no part of ``payload``. Its digests are made once, so it has no slots.
     """
 
     key: str
     kind: TransactionKind
-    postings: tuple[Posting, ...]
+    postings: tuple[Posting, ...] = ()
     cause: Mapping[str, str] = field(default_factory=dict)
+    hold: HoldRef | None = None
+    final: bool = True
+    expires_at: datetime | None = None
+    corrects: TransactionId | None = None
+    lots: Mapping[AccountId, Lots] = field(default_factory=dict)
+
+    @cached_property
+    def owners(self) -> tuple[OwnerId, ...]:
+        """The guarded owners whose pages it turns, its home first."""
+        if self.hold is not None and not self.postings:
+            return (self.hold.owner,)
+        owners: dict[OwnerId, None] = {}
+        for posting in self.postings:
+            payer, payee = split_account(posting.from_account).owner, split_account(posting.to_account).owner
+            if is_guarded(payer):
+                owners[payer] = None
+            if is_guarded(payee) and self.kind is not TransactionKind.HOLD:
+                owners[payee] = None
+        return tuple(owners)
 
     @cached_property
     def id(self) -> TransactionId:
@@ -101,35 +181,91 @@ class Transaction:
     @cached_property
     def payload(self) -> str:
         """Hash of all that a replay must repeat."""
-        return payload_hash(
-            [self.kind, dict(self.cause), [[p.from_account, p.to_account, p.asset, p.amount] for p in self.postings]]
-        )
+        postings = [[p.from_account, p.to_account, p.asset, p.amount] for p in self.postings]
+        hold = list(self.hold) if self.hold else None
+        return payload_hash([self.kind, self.cause, postings, hold, self.final, self.corrects])
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """The effect of one transaction on one guarded account: signed change and the balance after it."""
+class Terms:
+    """What the moment of posting adds to a transaction: its time, and the expiry of points that come from no lot."""
+
+    at: datetime
+    opens: datetime
+
+
+class Line(NamedTuple):
+    """The effect of one transaction on one guarded owner's asset, and how it stands after it.
+
+    ``change`` is signed and zero where only a hold or a debt changed; ``balance`` includes what is ``held``; ``debt``
+    is what is owed. ``lots`` are the signed changes of lots, held ones included.
+    """
 
     asset: Asset
     change: int
     balance: int
+    held: int = 0
+    debt: int = 0
+    lots: Lots = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """An amount reserved for one account until ``expires_at``; points keep the lots they were reserved from."""
+
+    id: TransactionId
+    asset: Asset
+    to_account: AccountId
+    amount: int
+    expires_at: datetime
+    lots: Lots = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A guarded owner's balances by asset after ``version`` transactions."""
+    """A guarded owner's position after ``version`` transactions, the last of them ``at``.
+
+    ``balances`` and ``debts`` by asset; ``lots`` are the free lots of points, ``holds`` those not yet ended.
+    """
 
     owner: OwnerId
-    version: int
-    balances: Mapping[Asset, int]
+    version: int = 0
+    at: datetime | None = None
+    balances: Mapping[Asset, int] = field(default_factory=dict)
+    debts: Mapping[Asset, int] = field(default_factory=dict)
+    lots: Lots = ()
+    holds: tuple[Hold, ...] = ()
 
     def balance(self, asset: Asset) -> int:
-        """Whole units of ``asset`` the owner has."""
+        """Whole units of ``asset`` the owner has, held ones included."""
         return self.balances.get(asset, 0)
 
+    def debt(self, asset: Asset) -> int:
+        """Whole units of ``asset`` the owner owes."""
+        return self.debts.get(asset, 0)
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+    def held(self, asset: Asset) -> int:
+        """Whole units of ``asset`` reserved by holds."""
+        return sum(hold.amount for hold in self.holds if hold.asset == asset)
+
+    def available(self, asset: Asset, at: datetime) -> int:
+        """Whole units of ``asset`` that can be spent at that moment: neither held nor expired."""
+        if asset == POINTS:
+            return sum(lot.amount for lot in self.lots if lot.expires_at > at)
+        return self.balance(asset) - self.held(asset)
+
+    def expiring(self, within_until: datetime, at: datetime) -> int:
+        """Free points that count at ``at`` and no longer at ``within_until``."""
+        return sum(lot.amount for lot in self.lots if at < lot.expires_at <= within_until)
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When something on the page ends next: a hold or a lot."""
+        ends = [lot.expires_at for lot in self.lots] + [hold.expires_at for hold in self.holds]
+        return min(ends, default=None)
+
+
+class Entry(NamedTuple):
     """A transaction as it stands on one guarded owner's page: its place in the owner's sequence and its lines there."""
 
     owner: OwnerId
@@ -137,9 +273,17 @@ class Entry:
     lines: tuple[Line, ...]
 
 
+class Applied(NamedTuple):
+    """What a transaction did: the turned pages, its entry on each, and the lots each posting took from its payer."""
+
+    pages: Mapping[OwnerId, Page]
+    entries: tuple[Entry, ...]
+    taken: tuple[Lots, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class StatementLine:
-    """One row of a statement, newest first by ``sequence``."""
+    """One row of a statement, newest first by ``sequence``; ``at`` never decreases along the sequence."""
 
     sequence: int
     transaction: TransactionId
@@ -147,3 +291,16 @@ class StatementLine:
     at: datetime
     line: Line
     cause: Mapping[str, str]
+    corrects: TransactionId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodStatement:
+    """An account's movements with ``since <= at < until``, oldest first, between two balances."""
+
+    account: AccountId
+    since: datetime
+    until: datetime
+    opening: int
+    closing: int
+    lines: tuple[StatementLine, ...]

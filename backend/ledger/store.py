@@ -1,128 +1,33 @@
-"""The book's two collections and every query on them.
-
-``ledger_pages``: one document per guarded owner with all their balances and the number of their transactions.
-``ledger_transactions``: each transaction once on the page of every guarded owner it touches (first its home, then
-copies with ``copy_of``), so that a statement is read from one shard; ``_id`` is derived from the key, so a key takes
-effect once.
-Both are sharded by owner. Transactions are only ever inserted.
-"""
+"""Every query on the book."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bson import Int64
 from pymongo import UpdateOne
 
-from backend.kernel.ids import TransactionId
-from backend.ledger.model import (
-    Asset,
-    Entry,
-    Line,
-    OwnerId,
-    Page,
-    StatementLine,
-    TransactionKind,
-    split_account,
+from backend.kernel.ids import ShardNumber, TransactionId
+from backend.ledger.documents import (
+    PAGES,
+    TRANSACTIONS,
+    UNSEALED,
+    page_from_document,
+    page_to_document,
+    position,
+    standing_of,
+    statement_line,
+    transaction_from_document,
 )
-from backend.mongo.collections import (
-    AMOUNT,
-    COUNTER,
-    LONG,
-    MOMENT,
-    TEXT,
-    TEXT_MAP,
-    Collection,
-    Index,
-    list_of,
-    nullable,
-    one_of,
-    record,
-)
+from backend.ledger.model import Asset, OwnerId, Page, StatementLine, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-    from datetime import datetime
 
-    from backend.ledger.model import Transaction
+    from backend.ledger.corrections import Standing
     from backend.mongo.client import Database, Document, Snapshot
     from backend.mongo.transactions import Tx
-
-PAGES = Collection(
-    "ledger_pages",
-    record({"_id": TEXT, "version": AMOUNT, "balances": list_of(record({"asset": TEXT, "posted": COUNTER}))}),
-)
-TRANSACTIONS = Collection(
-    "ledger_transactions",
-    record(
-        {
-            "_id": TEXT,
-            "owner": TEXT,
-            "sequence": nullable(AMOUNT),
-            "copy_of": nullable(TEXT),
-            "key": TEXT,
-            "payload": TEXT,
-            "kind": one_of(*TransactionKind),
-            "at": MOMENT,
-            "postings": list_of(record({"from": TEXT, "to": TEXT, "asset": TEXT, "amount": AMOUNT})),
-            "lines": list_of(record({"asset": TEXT, "change": LONG, "balance": COUNTER})),
-            "cause": TEXT_MAP,
-        }
-    ),
-    (
-        Index("owner_sequence", [("owner", 1), ("sequence", 1)], unique=True, partial={"sequence": {"$type": "long"}}),
-        Index("owner_asset_sequence", [("owner", 1), ("lines.asset", 1), ("sequence", -1)]),
-    ),
-)
-COLLECTIONS = (PAGES, TRANSACTIONS)
-
-
-def page_to_document(page: Page) -> Document:
-    """The page as stored."""
-    return {"_id": page.owner, "version": Int64(page.version), "balances": _balances(page)}
-
-
-def _balances(page: Page) -> list[Document]:
-    return [{"asset": asset, "posted": Int64(amount)} for asset, amount in sorted(page.balances.items())]
-
-
-def page_from_document(document: Mapping[str, Any]) -> Page:
-    """The stored page."""
-    balances = {Asset(item["asset"]): int(item["posted"]) for item in document["balances"]}
-    return Page(OwnerId(document["_id"]), int(document["version"]), balances)
-
-
-def transaction_documents(transaction: Transaction, entries: Sequence[Entry], at: datetime) -> list[Document]:
-    """One document per guarded owner touched; a single one without sequence where none is."""
-    postings = [
-        {"from": p.from_account, "to": p.to_account, "asset": p.asset, "amount": Int64(p.amount)}
-        for p in transaction.postings
-    ]
-    shared = {
-        "key": transaction.key,
-        "payload": transaction.payload,
-        "kind": transaction.kind.value,
-        "at": at,
-        "postings": postings,
-        "cause": dict(transaction.cause),
-    }
-    if not entries:
-        owner, _ = split_account(transaction.postings[0].from_account)
-        return [{"_id": transaction.id, "owner": owner, "sequence": None, "copy_of": None, "lines": [], **shared}]
-    return [
-        {
-            "_id": f"{transaction.id}@{entry.owner}" if number else transaction.id,
-            "owner": entry.owner,
-            "sequence": Int64(entry.sequence),
-            "copy_of": transaction.id if number else None,
-            "lines": [
-                {"asset": line.asset, "change": Int64(line.change), "balance": Int64(line.balance)}
-                for line in entry.lines
-            ],
-            **shared,
-        }
-        for number, entry in enumerate(entries)
-    ]
 
 
 class LedgerWrites:
@@ -141,23 +46,42 @@ class LedgerWrites:
         found = await self._tx.find(PAGES.name, {"_id": {"$in": list(owners)}})
         return {page.owner: page for page in map(page_from_document, found)}
 
+    async def standing(self, transaction: TransactionId) -> Standing | None:
+        """The transaction with the lots of every owner it touches and what corrected it; None where there is none."""
+        home = await self._tx.find_one(TRANSACTIONS.name, {"_id": transaction, "copy_of": None})
+        if home is None:
+            return None
+        original = transaction_from_document(home)
+        owners = original.owners
+        copies = await self._tx.find(
+            TRANSACTIONS.name, {"_id": {"$in": [f"{transaction}@{owner}" for owner in owners]}}
+        )
+        # A correction stands on the page of an owner it corrects, perhaps on several of them.
+        found = await self._tx.find(TRANSACTIONS.name, {"owner": {"$in": owners}, "corrects": transaction})
+        corrections = {document["copy_of"] or document["_id"]: document for document in found}
+        return standing_of([home, *copies], list(corrections.values()))
+
     async def write(
-        self, documents: Sequence[Document], before: Mapping[OwnerId, Page], after: Mapping[OwnerId, Page]
+        self,
+        documents: Sequence[Document],
+        before: Mapping[OwnerId, Page],
+        after: Iterable[Page],
+        *,
+        unsealed: str,
+        at: datetime,
     ) -> None:
         """Insert the transactions, then turn the pages; a page changed since it was read starts it all again."""
+        homes = [document["_id"] for document in documents if document["copy_of"] is None]
+        await self._tx.insert_many(UNSEALED.name, [{"_id": unsealed, "transactions": homes, "at": at}])
         await self._tx.insert_many(TRANSACTIONS.name, documents)
-        await self._tx.insert_many(
-            PAGES.name, [page_to_document(page) for owner, page in after.items() if owner not in before]
-        )
+        turned = list(after)
+        await self._tx.insert_many(PAGES.name, [page_to_document(page) for page in turned if page.owner not in before])
         await self._tx.bulk_write(
             PAGES.name,
             [
-                UpdateOne(
-                    {"_id": owner, "version": Int64(before[owner].version)},
-                    {"$set": {"version": Int64(page.version), "balances": _balances(page)}},
-                )
-                for owner, page in after.items()
-                if owner in before
+                UpdateOne({"_id": page.owner, "version": Int64(before[page.owner].version)}, {"$set": position(page)})
+                for page in turned
+                if page.owner in before
             ],
         )
 
@@ -173,33 +97,58 @@ class LedgerReads:
         found = await self._database.find(PAGES.name, {"_id": {"$in": list(owners)}}, limit=len(owners) or 1)
         return {page.owner: page for page in map(page_from_document, found)}
 
+    async def find_transaction(self, transaction: TransactionId) -> Transaction | None:
+        """The transaction of that id."""
+        document = await self._database.find_one(TRANSACTIONS.name, {"_id": transaction, "copy_of": None})
+        return transaction_from_document(document) if document else None
+
+    async def list_due(self, shard: ShardNumber, now: datetime, *, limit: int) -> list[OwnerId]:
+        """Owners of the shard on whose page a hold or a lot has ended, longest ago first."""
+        query = {"shard": Int64(shard), "due_at": {"$lte": now}}
+        documents = await self._database.find(PAGES.name, query, limit=limit, sort=[("due_at", 1)], fields=["_id"])
+        return [OwnerId(document["_id"]) for document in documents]
+
     async def list_statement(
         self, owner: OwnerId, asset: Asset, *, older_than: int | None, newer_than: int | None, limit: int, newest: bool
     ) -> list[StatementLine]:
         """At most ``limit`` lines with sequence between the bounds; from the newest or from the oldest."""
         query: dict[str, Any] = {"owner": owner, "lines.asset": asset}
-        bounds: dict[str, Int64] = {}
+        # The index is by time, and time never decreases along the sequence: bounds in both keep a deep page as quick.
+        moments: dict[str, datetime] = {}
         if older_than is not None:
-            bounds["$lt"] = Int64(older_than)
+            query["sequence"] = {"$lt": Int64(older_than)}
+            moments["$lte"] = await self._at(owner, older_than)
         if newer_than is not None:
-            bounds["$gt"] = Int64(newer_than)
-        if bounds:
-            query["sequence"] = bounds
+            query.setdefault("sequence", {})["$gt"] = Int64(newer_than)
+            moments["$gte"] = await self._at(owner, newer_than)
+        if moments:
+            query["at"] = moments
         order = -1 if newest else 1
-        documents = await self._database.find(TRANSACTIONS.name, query, limit=limit, sort=[("sequence", order)])
-        return [_statement_line(document, asset) for document in documents]
+        documents = await self._database.find(
+            TRANSACTIONS.name, query, limit=limit, sort=[("at", order), ("sequence", order)]
+        )
+        return [statement_line(document, asset) for document in documents]
 
+    async def _at(self, owner: OwnerId, sequence: int) -> datetime:
+        """When the owner's transaction of that number happened, or the last one before it."""
+        query = {"owner": owner, "sequence": {"$lte": Int64(sequence)}}
+        found = await self._database.find(TRANSACTIONS.name, query, limit=1, sort=[("sequence", -1)], fields=["at"])
+        at: datetime = found[0]["at"] if found else datetime.fromtimestamp(0, UTC)
+        return at
 
-def _statement_line(document: Document, asset: Asset) -> StatementLine:
-    line = next(line for line in document["lines"] if line["asset"] == asset)
-    return StatementLine(
-        sequence=int(document["sequence"]),
-        transaction=TransactionId(document["copy_of"] or document["_id"]),
-        kind=TransactionKind(document["kind"]),
-        at=document["at"],
-        line=Line(asset, int(line["change"]), int(line["balance"])),
-        cause=document["cause"],
-    )
+    async def list_period(
+        self, owner: OwnerId, asset: Asset, *, since: datetime | None, until: datetime, limit: int, newest: bool
+    ) -> list[StatementLine]:
+        """At most ``limit`` lines with ``since <= at < until``; from the newest or from the oldest."""
+        span = {"$lt": until} if since is None else {"$gte": since, "$lt": until}
+        order = -1 if newest else 1
+        documents = await self._database.find(
+            TRANSACTIONS.name,
+            {"owner": owner, "lines.asset": asset, "at": span},
+            limit=limit,
+            sort=[("at", order), ("sequence", order)],
+        )
+        return [statement_line(document, asset) for document in documents]
 
 
 async def stream_transactions(snapshot: Snapshot) -> AsyncIterator[Document]:
@@ -208,7 +157,7 @@ async def stream_transactions(snapshot: Snapshot) -> AsyncIterator[Document]:
         yield document
 
 
-async def stream_pages(snapshot: Snapshot) -> AsyncIterator[Page]:
+async def stream_pages(snapshot: Snapshot) -> AsyncIterator[Document]:
     """Every page by owner, for the auditor."""
     async for document in snapshot.stream(PAGES.name, {}, sort=[("_id", 1)]):
-        yield page_from_document(document)
+        yield document

@@ -6,7 +6,7 @@ Writes that must be atomic go through ``transactions``; the writes here are for 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bson.codec_options import CodecOptions
@@ -166,6 +166,16 @@ class Database:
         """Remove one document; whether there was one."""
         with translated():
             return (await self.raw[collection].delete_one(query)).deleted_count == 1
+
+    async def server_time(self) -> datetime:
+        """The primary's clock.
+
+        Raises:
+            UnavailableError: none answers in time.
+        """
+        with translated():
+            told: datetime = (await self.client.admin.command("hello"))["localTime"]
+            return told.replace(tzinfo=UTC)
 
     async def ping(self) -> None:
         """Answer when a primary does.

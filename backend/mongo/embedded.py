@@ -54,6 +54,8 @@ _LONGEST_PAUSE_S = 0.2
 _ANSWER_TIMEOUT_S = 2  # a member that a test has frozen must not hide the others
 # A quiescing shutdown waits 15 s for drivers to move elsewhere; a laptop's only member has nowhere to send them.
 _QUIESCE, _QUIESCE_MS = "shutdownTimeoutMillisForSignaledShutdown", 100
+# A process killed within a transaction blocks the pages it touched until the server gives it up; its own limit is 60 s.
+_TRANSACTION_LIFE_S = 10
 # Members share one machine, so silence of this length means death; MongoDB's own default is 10 s.
 _ELECTION_TIMEOUT_MS = 2_000
 _HEARTBEAT_MS = 500
@@ -88,6 +90,7 @@ class _Options:
     def recipe(self, data_dir: Path, url_at: Callable[[int], str]) -> Recipe:
         """How a member is run whose replica set is reached at ``url_at(port)``."""
         arguments = ["--replSet", self.replica_set, "--setParameter", f"{_QUIESCE}={_QUIESCE_MS}"]
+        arguments += ["--setParameter", f"transactionLifetimeLimitSeconds={_TRANSACTION_LIFE_S}"]
         return Recipe(
             server=_SERVER,
             url_variable=_URL_VARIABLE,

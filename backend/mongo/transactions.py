@@ -41,9 +41,11 @@ class StaleReadError(Exception):
 class Tx:
     """The collections as one transaction sees them."""
 
-    def __init__(self, database: Database, session: AsyncClientSession) -> None:
+    def __init__(self, database: Database, session: AsyncClientSession, *, is_first: bool) -> None:
         self._raw = database.raw
         self._session = session
+        self.is_first = is_first
+        """Whether the body runs for the first time: it may then hope, for what it gets wrong is found and run again."""
 
     async def find_one(self, collection: str, query: Mapping[str, Any]) -> Document | None:
         """The first matching document in the transaction's snapshot."""
@@ -109,9 +111,10 @@ class Transactions:
         """
         deadline = time.monotonic() + budget_s
         pause = FIRST_PAUSE_S
+        is_first = True
         while True:
             try:
-                return await self._attempt(body, deadline)
+                return await self._attempt(body, deadline, is_first=is_first)
             except (StaleReadError, DuplicateError) as error:
                 reason: Exception = error
             except PyMongoError as error:
@@ -121,6 +124,7 @@ class Transactions:
                 reason = error
             except UnavailableError as error:
                 reason = error
+            is_first = False
             if time.monotonic() + pause > deadline:
                 if _is_conflict(reason):
                     raise BusyError from reason
@@ -128,7 +132,7 @@ class Transactions:
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
-    async def _attempt(self, body: Callable[[Tx], Awaitable[Result]], deadline: float) -> Result:
+    async def _attempt(self, body: Callable[[Tx], Awaitable[Result]], deadline: float, *, is_first: bool) -> Result:
         async with self._database.client.start_session() as session:
             transaction = await session.start_transaction(
                 ReadConcern("snapshot"), WriteConcern(w="majority", j=True), ReadPreference.PRIMARY
@@ -136,7 +140,7 @@ class Transactions:
             # Leaving the transaction's block on an error aborts it.
             async with transaction:
                 with translated():
-                    result = await body(Tx(self._database, session))
+                    result = await body(Tx(self._database, session, is_first=is_first))
                 await self._commit(session, deadline)
                 return result
 

@@ -53,6 +53,17 @@ class MissingLibraryError(ServerError):
 
 
 @dataclass(eq=False)
+class WrongClockError(ServerError):
+    """The clocks of this machine and of the server differ too much to write in one book."""
+
+    skew_s: int
+
+    def __str__(self) -> str:
+        """Sentence for the operator."""
+        return f"this machine's clock differs from that of {self.server} by {self.skew_s} s; set it right"
+
+
+@dataclass(eq=False)
 class DataDirInUseError(ServerError):
     """Another living process serves this data directory."""
 

@@ -18,6 +18,28 @@ class PresetError(ValueError):
     """The preset cannot be used, and why."""
 
 
+class PointsSettings(BaseModel):
+    """What a programme's points may do and how long they count.
+
+    The ceiling of ten years follows 深圳市碳普惠管理办法 (Shenzhen Municipal Bureau of Ecology and Environment, 2022).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    lifetime_months: int = Field(default=24, ge=1, le=120)
+    """Whole calendar months after the month they were earned in during which points count."""
+    grace_days: int = Field(default=30, ge=0, le=366)
+    """Local days for which points count again that come back after their own date."""
+    notice_days: int = Field(default=30, ge=1, le=366)
+    """Days before points stop counting at which their owner is told."""
+    transferable: bool = False
+    """Whether citizens may give points to members of their own family group."""
+    debt_allowed: bool = True
+    """Whether a correction may leave its citizen owing what is no longer there."""
+    repays_debt_first: bool = True
+    """Whether what a citizen earns goes to what that citizen owes before anything else."""
+
+
 class Programme(BaseModel):
     """One city's deployment."""
 
@@ -30,6 +52,7 @@ class Programme(BaseModel):
     profile: str
     intake_window_days: int = Field(ge=1, le=366)
     districts: list[str]
+    points: PointsSettings = PointsSettings()
 
     @field_validator("time_zone")
     @classmethod

@@ -102,6 +102,9 @@ async def test_balances_are_seen_by_their_citizen_and_staff(
             "id": global_id,
             "displayName": {"alice": "王芳", "bob": "李伟"}[name],
             "pointsBalance": 0,
+            "pointsAvailable": 0,
+            "pointsHeld": 0,
+            "pointsOwed": 0,
             "reduction": {"quantifiedMg": 0, "recognisedMg": 0},
         }
         if name in sees

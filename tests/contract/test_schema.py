@@ -39,11 +39,17 @@ OPERATIONS = sorted((Path(__file__).parents[2] / "schemas" / "operations").glob(
 PUBLIC_MUTATIONS: dict[str, str] = {}
 # Lists that are no connections, and what bounds them.
 BOUNDED_LISTS = {
+    "Citizen.pointLots": "one a month of their life, and one a day of grace",
+    "Family.members": "at most eight",
+    "PeriodStatement.movements": "at most 2,000, else refused",
     "Kind.requiredAttributes": "written in the rule profile",
     "Programme.districts": "written in the preset",
+    "Provenance.origins": "refused beyond 1,000",
+    "Provenance.uses": "refused beyond 1,000",
     "Query.kinds": "written in the rule profile",
     "Query.nodes": "as many as ids, at most 100",
     "Query.rules": "one a kind",
+    "Receipt.path": "levels of the tree over a block, about 14",
     "RecordedActions.results": "as many as actions, at most 500",
     "Rule.versions": "written in the rule profile",
     "RuleVersion.caps": "written in the rule profile",
@@ -103,6 +109,15 @@ def test_a_mutation_returns_its_success_or_a_refusal(name: str) -> None:
     refusals = {member.name for member in result.types if refusal in member.interfaces}
     assert len(successes) == 1
     assert refusals >= {"IdempotencyConflict", "InvalidInput"}
+
+
+@pytest.mark.parametrize("name", mutations())
+def test_a_success_has_no_field_that_a_refusal_has_in_another_type(name: str) -> None:
+    result = get_named_type(mutations()[name].type)
+    assert isinstance(result, GraphQLUnionType)
+    refusal = GRAPHQL_SCHEMA.get_type("Refusal")
+    # Else no document could ask for both: "fields conflict because they return conflicting types".
+    assert [m.name for m in result.types if refusal not in m.interfaces and {"code", "message"} & set(m.fields)] == []
 
 
 class Untouchable:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 from typing import TYPE_CHECKING
 
 from tests.fault.conftest import scene
+from tests.simulation.chance import IS_NIGHTLY
 
 if TYPE_CHECKING:
     from backend.stack import Stack
 
 ACTIONS = 5_000
 FEWER = 2_000
+CHUNK = 100
+KILLS = 21 if IS_NIGHTLY else 3
+LONGEST_PEACE_S = 2.0
 
 
 async def test_a_worker_killed_three_times_credits_every_action_once(stack: Stack, seed: int) -> None:
@@ -61,3 +66,17 @@ async def test_an_api_killed_while_recording_keeps_every_acknowledged_action(sta
         await recording
         await playing.check(FEWER)
         assert playing.recorder.retries > 0
+
+
+async def test_kills_at_random_instants_cost_no_action_and_credit_none_twice(stack: Stack, seed: int) -> None:
+    chance = Random(seed)
+    victims = ["mongod", "worker", "api"] * (KILLS // 3)
+    chance.shuffle(victims)
+    async with scene(stack, seed) as playing:
+        killing = asyncio.create_task(playing.killed(victims, chance, LONGEST_PEACE_S))
+        count = 0
+        while not killing.done():
+            await playing.recorder.record(CHUNK)
+            count += CHUNK
+        await killing
+        await playing.check(count)

@@ -7,6 +7,7 @@ import copy
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +16,8 @@ from bson import Int64
 from backend.audit import audit_books
 from backend.kernel.ids import CitizenId, derived_id
 from backend.ledger import rules
-from backend.ledger.model import citizen_owner
-from backend.ledger.store import TRANSACTIONS, page_from_document, transaction_documents
+from backend.ledger.documents import TRANSACTIONS, page_from_document, page_to_document, transaction_documents
+from backend.ledger.model import Terms, citizen_owner
 from backend.stack import environment
 from tests.conftest import LEDGER_WATCH, dump
 from tests.factories import bus_ride, citizen, earning, transfer
@@ -98,7 +99,10 @@ async def test_pages(books: Books) -> None:
         amounts = [more(page, "balances", number, "posted") for number in range(len(page["balances"]))]
         other = changed(page, "balances", 0, "asset", to="co2e.quantified")
         fewer = changed(page, "balances", to=page["balances"][1:])
-        return [None, more(page, "version"), other, fewer, *amounts]
+        lots = [more(page, "lots", number, "amount") for number in range(len(page["lots"]))]
+        debts = [more(page, "balances", 0, name) for name in ("held", "debt")]
+        times = [changed(page, name, to=page["at"] + timedelta(days=1)) for name in ("at", "due_at")]
+        return [None, more(page, "version"), more(page, "shard"), other, fewer, *amounts, *lots, *debts, *times]
 
     await books.try_each("ledger_pages", falsify)
 
@@ -136,16 +140,17 @@ async def test_a_transaction_forged_with_its_page_is_explained_by_no_action(book
     [page] = [page for page in await books.documents("ledger_pages") if page["_id"] == ALICE]
     forged = earning(key="action:act_forged", amount=500)
     known = page_from_document(page)
-    turned, entries = rules.apply(forged, {ALICE: known})
-    [document] = transaction_documents(forged, entries, books.services.clock.now())
+    now = books.services.clock.now()
+    applied = rules.apply(forged, {ALICE: known}, Terms(now, now + timedelta(days=700)))
+    [document] = transaction_documents(forged, applied, Terms(now, now + timedelta(days=700)))
     await books.replace(TRANSACTIONS.name, document, of=document["_id"])
     findings = await books.findings()
-    assert any(finding.startswith(f"page {ALICE}: holds") for finding in findings)
-    balances = [{"asset": asset, "posted": Int64(amount)} for asset, amount in sorted(turned[ALICE].balances.items())]
-    await books.replace("ledger_pages", {**page, "version": Int64(page["version"] + 1), "balances": balances}, of=ALICE)
-    [finding] = await books.findings()
-    assert forged.id in finding
-    assert "no credited action explains it" in finding
+    assert any(finding.startswith(f"page {ALICE}: balances is") for finding in findings)
+    await books.replace("ledger_pages", page_to_document(applied.pages[ALICE]), of=ALICE)
+    unannounced, unexplained = await books.findings()
+    assert unannounced == f"transaction {forged.id}: stands in no block and does not wait for one"
+    assert unexplained.startswith(f"transaction {forged.id} for action:act_forged at ")
+    assert unexplained.endswith(": no credited action explains it (1×)")
 
 
 async def test_claims(books: Books) -> None:
@@ -153,8 +158,11 @@ async def test_claims(books: Books) -> None:
         return [None, changed(claim, "action", to="act_other"), changed(claim, "citizen", to="carol")]
 
     await books.try_each("claims", falsify)
-    await books.replace("claims", {"_id": "claim_x", "action": "act_other", "citizen": "bob"}, of="claim_x")
-    assert await books.findings() == ["claim claim_x of action act_other of bob: no credited action explains it (1×)"]
+    forged = {"_id": "claim_x", "action": "act_other", "citizen": "bob", "tier": "DECLARED"}
+    await books.replace("claims", forged, of="claim_x")
+    assert await books.findings() == [
+        "claim claim_x of action act_other of bob (DECLARED): no credited action explains it (1×)"
+    ]
 
 
 async def test_cap_counters(books: Books) -> None:
@@ -221,4 +229,4 @@ async def test_the_command_exits_0_on_clean_books_and_1_naming_the_place(books: 
     await books.replace("ledger_pages", more(page, "balances", 0, "posted"), of=page["_id"])
     falsified = await asyncio.to_thread(audit)
     assert falsified.returncode == 1
-    assert f"page {page['_id']}: holds" in falsified.stderr
+    assert f"page {page['_id']}: balances is" in falsified.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,9 +27,12 @@ from backend.kernel.errors import UnavailableError
 from backend.mongo.client import DuplicateError, translated
 from backend.mongo.idempotency import IDEMPOTENCY_KEYS, KEPT_FOR, IdempotencyKeys, Use
 from backend.mongo.migrations import migrate
+from backend.process.errors import WrongClockError
+from backend.runtime import open_services
 
 if TYPE_CHECKING:
     from backend.mongo.client import Database
+    from backend.settings import Settings
 
 DUPLICATE = {"code": 11000, "index": 3, "errmsg": "E11000"}
 INVALID = {"code": 121, "index": 4, "errmsg": "Document failed validation"}
@@ -158,3 +161,16 @@ async def test_a_key_is_kept_for_five_weeks(keys: IdempotencyKeys, database: Dat
     assert timedelta(days=30) <= KEPT_FOR
     index = (await database.raw[IDEMPOTENCY_KEYS.name].index_information())["expires_at"]
     assert index["expireAfterSeconds"] == Int64(0)
+
+
+class FastClock(SystemClock):
+    """Nine seconds ahead."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=9)
+
+
+async def test_a_machine_with_a_wrong_clock_does_not_start(settings: Settings) -> None:
+    with pytest.raises(WrongClockError, match=r"differs from that of MongoDB by [89] s"):
+        async with open_services(settings, FastClock()):
+            raise AssertionError

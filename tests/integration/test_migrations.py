@@ -11,7 +11,7 @@ import pytest
 from bson import Int64
 from pymongo.errors import WriteError
 
-from backend.ledger.store import PAGES, TRANSACTIONS
+from backend.ledger.documents import PAGES, TRANSACTIONS
 from backend.mongo.client import open_database
 from backend.mongo.collections import COUNTER, TEXT, Collection, Index, record
 from backend.mongo.migrations import Step, migrate
@@ -22,10 +22,21 @@ if TYPE_CHECKING:
     from backend.mongo.embedded import EmbeddedMongo
 
 THINGS = Collection("things", record({"_id": TEXT, "count": COUNTER}), (Index("count", [("count", 1)]),))
-BALANCE = {"asset": "points", "posted": Int64(5)}
-PAGE = {"_id": "citizen:alice", "version": Int64(1), "balances": [BALANCE]}
+NOW = datetime(2026, 11, 2, tzinfo=UTC)
+LOT = {"expires_at": NOW, "amount": Int64(5)}
+BALANCE = {"asset": "points", "posted": Int64(5), "held": Int64(0), "debt": Int64(0)}
+PAGE = {
+    "_id": "citizen:alice",
+    "shard": Int64(0),
+    "version": Int64(1),
+    "at": NOW,
+    "balances": [BALANCE],
+    "lots": [LOT],
+    "holds": [],
+    "due_at": NOW,
+}
 POSTING = {"from": "programme:issuance", "to": "citizen:alice:points", "asset": "points", "amount": Int64(5)}
-LINE = {"asset": "points", "change": Int64(5), "balance": Int64(5)}
+LINE = {"asset": "points", "change": Int64(5), "balance": Int64(5), "held": Int64(0), "debt": Int64(0), "lots": [LOT]}
 TRANSACTION = {
     "_id": "tx_1",
     "owner": "citizen:alice",
@@ -34,7 +45,8 @@ TRANSACTION = {
     "key": "key",
     "payload": "hash",
     "kind": "EARN",
-    "at": datetime(2026, 11, 2, tzinfo=UTC),
+    "at": NOW,
+    "opens": NOW,
     "postings": [POSTING],
     "lines": [LINE],
     "cause": {},
@@ -83,7 +95,9 @@ async def test_several_starters_at_once_agree(database: Database, mongo: Embedde
         {**PAGE, "balances": [{**BALANCE, "posted": 5}]},
         {**PAGE, "balances": [{**BALANCE, "posted": 5.0}]},
         {**PAGE, "balances": [{**BALANCE, "posted": Int64(-1)}]},
-        {**PAGE, "balances": [{**BALANCE, "held": Int64(1)}]},
+        {**PAGE, "balances": [{**BALANCE, "held": Int64(-1)}]},
+        {**PAGE, "lots": [{**LOT, "amount": Int64(0)}]},
+        {**PAGE, "due_at": "soon"},
         {**PAGE, "balances": [{"asset": "points"}]},
         {**PAGE, "note": "x"},
         {"_id": "citizen:alice", "balances": []},

@@ -244,3 +244,27 @@ async def test_evidence_decides_the_asset_and_the_share(services: Services) -> N
         (await services.ledger.get_page(citizen_owner(CitizenId(name)))).balance(POINTS) for name in ("weak", "device")
     ]
     assert points == [40, 40]
+
+
+async def test_an_action_is_settled_at_its_transactions_time_which_never_goes_back(
+    services: Services, clock: ManualClock
+) -> None:
+    clock.advance(timedelta(minutes=5))
+    ahead = clock.now()
+    first = await services.actions.record(citizen(), bus_ride("first"), key="key-0001")
+    await services.settling.settle(ALL_SHARDS)
+    # The next worker's clock is five minutes behind the one before.
+    clock.advance(-timedelta(minutes=5))
+    second = await services.actions.record(citizen(), bus_ride("second"), key="key-0002")
+    other = await services.actions.record(citizen("bob"), bus_ride("other"), key="key-0003")
+    await services.settling.settle(ALL_SHARDS)
+    found = await services.actions.find_actions([first.id, second.id, other.id])
+    settled = {action.ref: action.settlement.at for action in found.values() if action.settlement}
+    assert settled == {"first": ahead, "second": ahead, "other": clock.now()}
+    for action in found.values():
+        assert action.settlement is not None
+        posted = await services.database.find_one("ledger_transactions", {"_id": action.settlement.transaction})
+        assert posted is not None
+        assert posted["at"] == action.settlement.at
+    assert (await services.ledger.get_page(citizen_owner(CitizenId("alice")))).at == ahead
+    assert (await audit_books(services)).findings == []
