@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from backend.audit import points_policy
@@ -18,6 +18,7 @@ from backend.ledger.model import (
     MINTS,
     POINTS,
     QUANTIFIED,
+    HoldRef,
     OwnerId,
     Posting,
     Transaction,
@@ -74,6 +75,15 @@ def transfer(key: str, payer: OwnerId, payee: OwnerId) -> Transaction:
         from_account=account_of(payer, POINTS), to_account=account_of(payee, POINTS), asset=POINTS, amount=1
     )
     return Transaction(key=key, kind=TransactionKind.TRANSFER, postings=(posting,), cause={"bench": key})
+
+
+def redemption(number: int, payer: OwnerId, payee: OwnerId, expires_at: datetime) -> tuple[Transaction, Transaction]:
+    """One point reserved for a merchant, and captured."""
+    hold = replace(transfer(f"redemption:{number}", payer, payee), kind=TransactionKind.HOLD, expires_at=expires_at)
+    capture = replace(
+        transfer(f"capture:{number}", payer, payee), kind=TransactionKind.POST, hold=HoldRef(payer, hold.id)
+    )
+    return hold, capture
 
 
 @dataclass

@@ -48,10 +48,14 @@ class Recorder(Tx):
         vars(self).update(vars(tx))
         self.writes: list[Write] = []
 
-    async def insert_many(self, collection: str, documents: Sequence[Document]) -> None:
-        """Insert all or fail the transaction."""
+    async def insert_soon(self, collection: str, documents: Sequence[Document]) -> None:
+        """Send what is to be inserted."""
         self.writes.append(Write(collection, documents=documents))
-        await super().insert_many(collection, documents)
+        await super().insert_soon(collection, documents)
+
+    async def insert_many(self, collection: str, documents: Sequence[Document]) -> None:
+        """Refuse a write that the twin would lack."""
+        raise AssertionError(f"the twin would lack this: {collection} {documents}")
 
     async def bulk_write(self, collection: str, changes: Sequence[UpdateOne | DeleteOne]) -> None:
         """Apply the changes, each of which must meet its document."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import statistics
 import time
+from datetime import timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from backend.kernel.clock import local_date
+from backend.ledger.model import OwnerId
 from backend.ledger.sealing.canonical import canonical_bytes, receipt_object
 from backend.ledger.sealing.receipts import verify
-from loadtests.ledger_book import BooksError, audit, earn, median, owner, post_batch
+from loadtests.ledger_book import BATCH, ROUNDS, BooksError, audit, earn, median, owner, post_batch, redemption
 from loadtests.report import Figure
 
 if TYPE_CHECKING:
@@ -69,10 +72,18 @@ async def seal(services: Services) -> float:
     return (await _sealed(services) - before) / taken_s
 
 
-async def measure_audit(services: Services, name: str, *, rounds: int, goal: int | None = None) -> dict[str, Figure]:
-    """The same book replayed several times, in one process beside mongod."""
+async def redeem(services: Services, citizens: int) -> None:
+    """Let so many citizens who have earned reserve a point each, and a merchant capture it."""
+    now, merchant = services.clock.now(), OwnerId("merchant:corner-shop")
+    pairs = [redemption(number, owner(str(number)), merchant, now + timedelta(hours=1)) for number in range(citizens)]
+    for start in range(0, citizens, BATCH // 2):
+        await post_batch(services, list(chain.from_iterable(pairs[start : start + BATCH // 2])), now)
+
+
+async def measure_audit(services: Services, name: str, *, goal: int | None = None) -> dict[str, Figure]:
+    """The same book replayed several times, in one process beside mongod; the goal is for the elapsed time."""
     walls, works = [], []
-    for number in range(rounds):
+    for number in range(ROUNDS):
         begun, work = time.perf_counter(), time.process_time()
         result = await audit(services, f"{name}, round {number + 1}")
         walls.append(result.postings / (time.perf_counter() - begun))

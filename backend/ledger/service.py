@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 MAX_STATEMENT_PAGE = 200
 MAX_MOVEMENTS = 2_000
 GROUP_LIMIT = 128
+# So many documents make it worth while to let the server insert while the next are worked out.
+PART = 64
 # An amount beyond 64 bits is the caller's mistake as much as a malformed transaction.
 REFUSALS = (Refusal, MalformedTransactionError, OverflowError)
 INSTANT = timedelta(milliseconds=1)
@@ -221,6 +223,7 @@ class _Sheet:
     before: Mapping[OwnerId, Page]
     turned: dict[OwnerId, Page] = field(default_factory=dict)
     documents: list[Document] = field(default_factory=list)
+    sent: int = 0
     posted: dict[TransactionId, datetime] = field(default_factory=dict)
     standings: dict[TransactionId, Standing | None] = field(default_factory=dict)
 
@@ -237,6 +240,12 @@ class _Sheet:
             self.payloads |= await self.writes.payloads([transaction.id])
             if not self._is_posted(transaction):
                 raise
+        if len(self.documents) - self.sent >= PART:
+            await self._send()
+
+    async def _send(self) -> None:
+        part, self.sent = self.documents[self.sent :], len(self.documents)
+        await self.writes.insert(part)
 
     def _is_posted(self, transaction: Transaction) -> bool:
         known = self.payloads.get(transaction.id)
@@ -288,5 +297,9 @@ class _Sheet:
 
     async def write(self, unsealed: str, at: datetime) -> None:
         """Write it all; nothing where nothing was posted."""
-        if self.documents:
-            await self.writes.write(self.documents, self.before, self.turned.values(), unsealed=unsealed, at=at)
+        if not self.documents:
+            return
+        await self._send()
+        homes = [document["_id"] for document in self.documents if document["copy_of"] is None]
+        await self.writes.announce(unsealed, homes, at)
+        await self.writes.turn(self.before, self.turned.values())

@@ -61,21 +61,18 @@ class LedgerWrites:
         corrections = {document["copy_of"] or document["_id"]: document for document in found}
         return standing_of([home, *copies], list(corrections.values()))
 
-    async def write(
-        self,
-        documents: Sequence[Document],
-        before: Mapping[OwnerId, Page],
-        after: Iterable[Page],
-        *,
-        unsealed: str,
-        at: datetime,
-    ) -> None:
-        """Insert the transactions, then turn the pages; a page changed since it was read starts it all again."""
-        homes = [document["_id"] for document in documents if document["copy_of"] is None]
-        await self._tx.insert_many(UNSEALED.name, [{"_id": unsealed, "transactions": homes, "at": at}])
-        await self._tx.insert_many(TRANSACTIONS.name, documents)
+    async def insert(self, documents: Sequence[Document]) -> None:
+        """Insert transactions while the caller prepares what comes next."""
+        await self._tx.insert_soon(TRANSACTIONS.name, documents)
+
+    async def announce(self, unsealed: str, transactions: Sequence[str], at: datetime) -> None:
+        """Queue what commits together to be sealed."""
+        await self._tx.insert_soon(UNSEALED.name, [{"_id": unsealed, "transactions": transactions, "at": at}])
+
+    async def turn(self, before: Mapping[OwnerId, Page], after: Iterable[Page]) -> None:
+        """Turn the pages; one changed since it was read starts it all again."""
         turned = list(after)
-        await self._tx.insert_many(PAGES.name, [page_to_document(page) for page in turned if page.owner not in before])
+        await self._tx.insert_soon(PAGES.name, [page_to_document(page) for page in turned if page.owner not in before])
         await self._tx.bulk_write(
             PAGES.name,
             [

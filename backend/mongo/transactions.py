@@ -32,6 +32,7 @@ RETRY_BUDGET_S = 3.0
 FIRST_PAUSE_S = 0.004
 LONGEST_PAUSE_S = 0.25
 WRITE_CONFLICT = 112
+TURNS_TO_SEND = 8
 
 
 class StaleReadError(Exception):
@@ -46,15 +47,24 @@ class Tx:
         self._session = session
         self.is_first = is_first
         """Whether the body runs for the first time: it may then hope, for what it gets wrong is found and run again."""
+        self._sent: asyncio.Task[Any] | None = None
+
+    async def settle(self) -> None:
+        """Wait for what ``insert_soon`` sent."""
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            await sent
 
     async def find_one(self, collection: str, query: Mapping[str, Any]) -> Document | None:
         """The first matching document in the transaction's snapshot."""
+        await self.settle()
         return await self._raw[collection].find_one(query, session=self._session)
 
     async def find(
         self, collection: str, query: Mapping[str, Any], fields: Sequence[str] | None = None
     ) -> list[Document]:
         """Every matching document; only for queries bounded by a list of ids."""
+        await self.settle()
         return (
             await self._raw[collection]
             .find(query, list(fields) if fields else None, session=self._session)
@@ -63,8 +73,19 @@ class Tx:
 
     async def insert_many(self, collection: str, documents: Sequence[Document]) -> None:
         """Insert all or fail the transaction."""
+        await self.settle()
         if documents:
             await self._raw[collection].insert_many(documents, session=self._session)
+
+    async def insert_soon(self, collection: str, documents: Sequence[Document]) -> None:
+        """Send what is to be inserted, and let the caller prepare more meanwhile; the next operation waits for it."""
+        await self.settle()
+        if documents:
+            insert = self._raw[collection].insert_many(documents, session=self._session)
+            self._sent = asyncio.ensure_future(insert)
+            # The driver takes some turns of the loop until it has sent it.
+            for _ in range(TURNS_TO_SEND):
+                await asyncio.sleep(0)
 
     async def update_one(self, collection: str, query: Mapping[str, Any], change: Mapping[str, Any]) -> None:
         """Change one document, which must match.
@@ -72,12 +93,14 @@ class Tx:
         Raises:
             StaleReadError: none matches, so something read before is stale.
         """
+        await self.settle()
         result = await self._raw[collection].update_one(query, change, session=self._session)
         if not result.matched_count:
             raise StaleReadError(collection)
 
     async def force_one(self, collection: str, query: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
         """Change one document even where it breaks its collection's schema; whether one matched."""
+        await self.settle()
         result = await self._raw[collection].update_one(
             query, change, bypass_document_validation=True, session=self._session
         )
@@ -89,6 +112,7 @@ class Tx:
         Raises:
             StaleReadError: a change met none, so something read before is stale.
         """
+        await self.settle()
         if not changes:
             return
         result = await self._raw[collection].bulk_write(changes, ordered=False, session=self._session)
@@ -139,8 +163,14 @@ class Transactions:
             )
             # Leaving the transaction's block on an error aborts it.
             async with transaction:
-                with translated():
-                    result = await body(Tx(self._database, session, is_first=is_first))
+                tx = Tx(self._database, session, is_first=is_first)
+                try:
+                    with translated():
+                        result = await body(tx)
+                        await tx.settle()
+                finally:
+                    # A session does one thing at a time: nothing may be under way when the transaction is ended.
+                    await asyncio.gather(tx.settle(), return_exceptions=True)
                 await self._commit(session, deadline)
                 return result
 

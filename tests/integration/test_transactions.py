@@ -219,3 +219,47 @@ async def test_a_server_that_does_not_answer_is_unavailable_and_not_busy() -> No
             await Transactions(gone).run(body, budget_s=BRIEF_S)
         with pytest.raises(UnavailableError):
             await gone.ping()
+
+
+async def test_what_is_sent_ahead_is_written_with_the_rest(
+    database: Database, transactions: Transactions, counter: str
+) -> None:
+    async def body(tx: Tx) -> int:
+        await tx.insert_soon("others", [{"_id": "sent first"}])
+        await tx.insert_soon("others", [])
+        found = await tx.find("others", {"_id": {"$in": ["sent first"]}})
+        await tx.insert_soon("others", [{"_id": "sent last"}])
+        return len(found)
+
+    assert await transactions.run(body) == 1
+    assert await contents(database, "others") == [{"_id": "sent first"}, {"_id": "sent last"}]
+
+
+async def test_a_duplicate_sent_ahead_starts_the_body_again(
+    database: Database, transactions: Transactions, counter: str
+) -> None:
+    ids = iter(["one", "two"])
+    reached = []
+
+    async def body(tx: Tx) -> None:
+        chosen = next(ids)
+        await tx.insert_soon(counter, [{"_id": chosen, "value": 5}])
+        await tx.insert_many("others", [{"_id": f"after {chosen}"}])
+        reached.append(chosen)
+
+    await transactions.run(body)
+    assert reached == ["two"]
+    assert [document["_id"] for document in await contents(database)] == ["one", "two"]
+    assert await contents(database, "others") == [{"_id": "after two"}]
+
+
+async def test_a_body_that_fails_leaves_nothing_of_what_was_sent_ahead(
+    database: Database, transactions: Transactions, counter: str
+) -> None:
+    async def body(tx: Tx) -> None:
+        await tx.insert_soon("others", [{"_id": number} for number in range(1_000)])
+        raise InsufficientFundsError("citizen:ct_1:points", 1, 0)
+
+    with pytest.raises(InsufficientFundsError):
+        await transactions.run(body)
+    assert await contents(database, "others") == []
