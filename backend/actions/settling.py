@@ -202,7 +202,7 @@ class Settling:
         facts = ActFacts(
             kind=action.kind,
             quantity=action.quantity,
-            occurred_on=day,
+            occurred_at=action.occurred_at.astimezone(self._zone),
             tier=action.tier,
             attributes=action.attributes,
         )

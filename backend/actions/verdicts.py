@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backend.actions.model import Reason, RuleRef, Settlement, Status
-from backend.kernel.clock import local_date
 from backend.kernel.units import Ratio
 from backend.ledger.model import (
     MINTS,
@@ -146,7 +145,7 @@ def _unconverted(action: Action, settlement: Settlement, book: RuleBook, zone: Z
     facts = ActFacts(
         kind=action.kind,
         quantity=action.quantity,
-        occurred_on=local_date(action.occurred_at, zone),
+        occurred_at=action.occurred_at.astimezone(zone),
         tier=action.tier,
         attributes=action.attributes,
     )

@@ -25,6 +25,7 @@ _PERIOD_WORDS: Mapping[Period | None, tuple[str, str]] = {
     Period.WEEK: ("当周", "weekly"),
     Period.MONTH: ("当月", "monthly"),
     Period.YEAR: ("当年", "yearly"),
+    Period.ALWAYS: ("总", "total"),
     None: ("本周期", "period's"),
 }
 
@@ -115,6 +116,8 @@ def period_key(period: Period, day: date) -> str:
     """The period that holds the local ``day``: ``2026-11-21``, ``2026-W47``, ``2026-11`` or ``2026``."""
     if period is Period.DAY:
         return day.isoformat()
+    if period is Period.ALWAYS:
+        return "always"
     if period is Period.WEEK:
         week = day.isocalendar()
         return f"{week.year:04}-W{week.week:02}"
@@ -123,7 +126,7 @@ def period_key(period: Period, day: date) -> str:
 
 def cap_key(cap: Cap, day: date) -> CapKey:
     """The counter on which an act of the local ``day`` draws under ``cap``."""
-    return CapKey(cap.group, period_key(cap.period, day))
+    return CapKey(cap.group, period_key(cap.period, day), cap.scope)
 
 
 def list_cap_keys(version: RuleVersion, day: date) -> tuple[CapKey, ...]:
@@ -133,9 +136,9 @@ def list_cap_keys(version: RuleVersion, day: date) -> tuple[CapKey, ...]:
 
 def choose_version(versions: Iterable[RuleVersion], kind: str, occurred_at: datetime) -> RuleVersion | None:
     """Of one profile's ``versions``, the one that binds ``kind`` at the moment the act happened."""
-    found = [v for v in versions if v.kind == kind and v.status.binding and v.in_force_at(occurred_at)]
+    found = [v for v in versions if v.kind == kind and v.in_force_at(occurred_at)]
     # A valid profile has at most one; should two ever be stored, the choice must still not depend on their order.
-    return max(found, key=lambda v: (v.version, v.rule), default=None)
+    return max(found, key=lambda v: (v.revision, v.version, v.rule), default=None)
 
 
 def convert(act: ActFacts, version: RuleVersion | None, used: Mapping[CapKey, CapUsage]) -> Conversion:

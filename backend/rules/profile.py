@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from backend.kernel.units import Unit
 from backend.rules.errors import ProfileError
+from backend.rules.formula import PerQuantity
 from backend.rules.model import (
     HALF,
     POINT_PER_GRAM,
@@ -134,7 +135,7 @@ def _read_version(entry: Fields, profile: str, methodologies: Mapping[str, Metho
         kind=entry.text("kind", _SNAKE),
         profile=profile,
         methodology=methodologies[source],
-        factor=entry.ratio("factor"),
+        formula=PerQuantity(entry.ratio("factor")),
         points=entry.ratio("points", default=POINT_PER_GRAM),
         quantified=entry.flag("quantified"),
         full_credit_tier=entry.choice("full_credit_tier", EvidenceTier),

@@ -24,6 +24,7 @@ from backend.mongo.collections import (
     one_of,
     record,
 )
+from backend.rules.formula import PerQuantity
 from backend.rules.model import (
     Cap,
     Category,
@@ -34,7 +35,6 @@ from backend.rules.model import (
     Methodology,
     Period,
     RuleVersion,
-    VersionStatus,
 )
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ VERSIONS = Collection(
             "enabled": FLAG,
             "why_disabled_zh": nullable(TEXT),
             "why_disabled_en": nullable(TEXT),
-            "status": one_of(*VersionStatus),
+            "revision": COUNTER,
+            "published_at": nullable(MOMENT),
         }
     ),
     (Index("kind_valid_from", [("kind", 1), ("valid_from", 1)]),),
@@ -134,12 +135,22 @@ def _encode(value: Any) -> Any:
 def kind_to_document(kind: Kind) -> Document:
     """The kind as stored."""
     document: Document = _encode(kind)
+    for name in ("exclusion", "motion", "evidence_zh", "evidence_en", "icon"):
+        del document[name]
     return {"_id": document.pop("code"), **document}
 
 
 def version_to_document(version: RuleVersion) -> Document:
     """The rule version as stored."""
-    return {"_id": f"{version.profile}/{version.rule}/{version.version}", **_encode(version)}
+    document: Document = _encode(version)
+    document["factor"] = document.pop("formula")["rate"]
+    for name in ("condition", "multipliers"):
+        del document[name]
+    document["methodology"] = {
+        name: value for name, value in document["methodology"].items() if not isinstance(value, list)
+    }
+    document["caps"] = [{name: value for name, value in cap.items() if name != "scope"} for cap in document["caps"]]
+    return {"_id": f"{version.profile}/{version.rule}/{version.version}", **document}
 
 
 def _ratio(document: Mapping[str, Any]) -> Ratio:
@@ -170,7 +181,7 @@ def version_from_document(document: Mapping[str, Any]) -> RuleVersion:
         kind=document["kind"],
         profile=document["profile"],
         methodology=Methodology(**{**methodology, "year": int(methodology["year"])}),
-        factor=_ratio(document["factor"]),
+        formula=PerQuantity(_ratio(document["factor"])),
         quantified=document["quantified"],
         full_credit_tier=EvidenceTier(document["full_credit_tier"]),
         minimum=int(document["minimum"]),
@@ -196,7 +207,8 @@ def version_from_document(document: Mapping[str, Any]) -> RuleVersion:
         enabled=document["enabled"],
         why_disabled_zh=document["why_disabled_zh"],
         why_disabled_en=document["why_disabled_en"],
-        status=VersionStatus(document["status"]),
+        revision=int(document["revision"]),
+        published_at=document["published_at"],
     )
 
 

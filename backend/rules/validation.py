@@ -35,7 +35,7 @@ def _kind_problems(profile: Profile) -> Iterator[ProfileError]:
     for code, times in Counter(kind.code for kind in profile.kinds).items():
         if times > 1:
             yield ProfileError(f"kinds[{code}]", "is given twice")
-    converted = {version.kind for version in profile.versions if version.status.binding}
+    converted = {version.kind for version in profile.versions}
     for kind in profile.kinds:
         path = f"kinds[{kind.code}]"
         if kind.code not in converted:
@@ -111,8 +111,7 @@ def _cap_problems(path: str, caps: tuple[Cap, ...]) -> Iterator[ProfileError]:
 def _overlap_problems(profile: Profile) -> Iterator[ProfileError]:
     of_kind: defaultdict[str, list[RuleVersion]] = defaultdict(list)
     for version in profile.versions:
-        if version.status.binding:
-            of_kind[version.kind].append(version)
+        of_kind[version.kind].append(version)
     for kind, versions in of_kind.items():
         for first, second in combinations(versions, 2):
             if first.overlaps(second):
@@ -121,9 +120,8 @@ def _overlap_problems(profile: Profile) -> Iterator[ProfileError]:
 
 def _shared_cap_problems(profile: Profile) -> Iterator[ProfileError]:
     """Rules that draw on one counter at the same time must agree on its limits and, if it counts quantity, the unit."""
-    binding = [version for version in profile.versions if version.status.binding]
     unit_of = {kind.code: kind.unit for kind in profile.kinds}
-    for first, second in combinations(binding, 2):
+    for first, second in combinations(profile.versions, 2):
         if not first.overlaps(second):
             continue
         mine = {(cap.group, cap.period, cap.measure): cap.limit for cap in first.caps}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date
-from typing import TYPE_CHECKING
+from datetime import UTC, date, datetime, time
 
 from backend.kernel.units import Ratio
+from backend.rules.formula import PerQuantity
 from backend.rules.model import (
     HALF,
     POINT_PER_GRAM,
@@ -17,11 +17,7 @@ from backend.rules.model import (
     Methodology,
     Period,
     RuleVersion,
-    VersionStatus,
 )
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 DAY = date(2026, 11, 21)
 SOURCE = Methodology(code="DOC-1", title_zh="方法学", title_en="Methodology", publisher="Publisher", year=2024)
@@ -47,7 +43,7 @@ def make_version(
     enabled: bool = True,
     valid_from: datetime | None = None,
     valid_to: datetime | None = None,
-    status: VersionStatus = VersionStatus.PUBLISHED,
+    revision: int = 0,
 ) -> RuleVersion:
     numerator, denominator = factor.split("/")
     return RuleVersion(
@@ -56,7 +52,7 @@ def make_version(
         kind=kind,
         profile="test",
         methodology=SOURCE,
-        factor=Ratio(int(numerator), int(denominator)),
+        formula=PerQuantity(Ratio(int(numerator), int(denominator))),
         points=points,
         quantified=quantified,
         full_credit_tier=tier,
@@ -73,11 +69,11 @@ def make_version(
         why_disabled_en=None if enabled else "reason",
         valid_from=valid_from,
         valid_to=valid_to,
-        status=status,
+        revision=revision,
     )
 
 
 def make_act(
     quantity: int, *, kind: str = "metro", day: date = DAY, tier: EvidenceTier = EvidenceTier.OPERATOR
 ) -> ActFacts:
-    return ActFacts(kind=kind, quantity=quantity, occurred_on=day, tier=tier)
+    return ActFacts(kind=kind, quantity=quantity, occurred_at=datetime.combine(day, time(8), UTC), tier=tier)

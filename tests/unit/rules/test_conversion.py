@@ -31,7 +31,6 @@ from backend.rules.model import (
     Measure,
     Period,
     RuleVersion,
-    VersionStatus,
 )
 from tests.unit.rules.factories import DAY, make_act, make_cap, make_version
 
@@ -201,8 +200,7 @@ TURN = datetime(2026, 7, 1, tzinfo=UTC)
 def test_version_in_force_when_the_act_happened_is_chosen(moment: datetime, number: int | None) -> None:
     versions = [
         make_version(version=2, valid_from=TURN, valid_to=TURN + timedelta(days=30)),
-        make_version(version=1, valid_to=TURN, status=VersionStatus.RETIRED),
-        make_version(version=3, status=VersionStatus.DRAFT),
+        make_version(version=1, valid_to=TURN),
         make_version(version=9, kind="bus"),
     ]
     chosen = choose_version(versions, "metro", moment)

@@ -12,7 +12,7 @@ import yaml
 
 from backend.kernel.units import Ratio, Unit
 from backend.rules.errors import ProfileError
-from backend.rules.model import Confidence, EvidenceTier, Measure, Period, VersionStatus
+from backend.rules.model import Confidence, EvidenceTier, Measure, Period
 from backend.rules.profile import list_shipped_profiles, load_profile, shipped_profile
 from backend.rules.validation import list_problems
 
@@ -39,7 +39,7 @@ def test_every_shipped_rule_is_sourced_named_and_capped_by_the_day() -> None:
         assert all((source.title_zh, source.title_en, source.publisher, version.note_zh, version.note_en))
         assert 2017 <= source.year <= 2026
         assert any(cap.period is Period.DAY for cap in version.caps)
-        assert (version.version, version.status) == (1, VersionStatus.PUBLISHED)
+        assert version.version == 1
         assert (version.valid_from, version.valid_to) == (None, None)
         assert version.points == Ratio(1, 1_000)
     for kind in CONSERVATIVE.kinds:
@@ -223,7 +223,7 @@ def test_problems_of_a_draft_are_all_listed() -> None:
     profile = load_profile(MINIMAL)
     (version,) = profile.versions
     draft = replace(
-        version, version=2, profile="other", kind="tram", note_en=" ", status=VersionStatus.DRAFT,
+        version, version=2, profile="other", kind="tram", note_en=" ",
         methodology=replace(version.methodology, year=2020),
     )  # fmt: skip
     problems = list_problems(replace(profile, versions=(version, draft, draft)))
@@ -240,5 +240,5 @@ def test_problems_of_a_draft_are_all_listed() -> None:
 def test_a_draft_may_overlap_what_it_will_replace() -> None:
     profile = load_profile(MINIMAL)
     (version,) = profile.versions
-    draft = replace(version, version=2, status=VersionStatus.DRAFT)
+    draft = replace(version, version=2)
     assert list_problems(replace(profile, versions=(version, draft))) == ()
