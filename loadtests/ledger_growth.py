@@ -87,7 +87,7 @@ class Growth:
 
             begun = time.perf_counter()
             await self._post(
-                batches, self._begun + SPAN * first / self._total, at_once=LANES if first else 1
+                batches, self._begun + SPAN * (first / self._total), at_once=LANES if first else 1
             )  # the cohort meets on its own pages
             filled = time.perf_counter()
             await seal(self._services)
