@@ -27,6 +27,7 @@ lint: $(VENV)/.dev  ## style, types, layers, schema snapshot
 	$(BIN)/lint-imports
 	$(BIN)/tanhui schema check
 	$(BIN)/tanhui rules lint conservative > /dev/null
+	$(BIN)/tanhui rules lint shanghai-2026 > /dev/null
 
 bench: bench-pipeline bench-ledger  ## run every benchmark
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from backend.actions.documents import COLLECTIONS as ACTION_COLLECTIONS
 from backend.actions.importing import Importing
 from backend.actions.rules import Window
 from backend.actions.service import Actions
 from backend.actions.settling import SETTLED_TOPIC, Settling
-from backend.actions.store import COLLECTIONS as ACTION_COLLECTIONS
 from backend.actions.store import ActionStore
 from backend.identity.adjusting import Adjusting
 from backend.identity.families import Families
+from backend.identity.rule_desk import RuleDesk
 from backend.identity.service import Identity
 from backend.identity.store import COLLECTIONS as IDENTITY_COLLECTIONS
 from backend.identity.store import IdentityStore
@@ -36,7 +37,10 @@ from backend.mongo.transactions import Transactions
 from backend.outbox.relay import OUTBOX, Relay
 from backend.process.errors import WrongClockError
 from backend.programme.model import shipped_programme
-from backend.rules.profile import shipped_profile
+from backend.rules.drafts_store import COLLECTIONS as DRAFT_COLLECTIONS
+from backend.rules.drafts_store import DraftReads
+from backend.rules.lifecycle import Lifecycle, LifecyclePolicy
+from backend.rules.profile import shipped_methodologies, shipped_profile
 from backend.rules.service import Rules
 from backend.rules.store import COLLECTIONS as RULE_COLLECTIONS
 from backend.rules.store import RuleStore
@@ -64,6 +68,7 @@ COLLECTIONS = (
     *SEALING_COLLECTIONS,
     *AUDIT_COLLECTIONS,
     *RULE_COLLECTIONS,
+    *DRAFT_COLLECTIONS,
     *IDENTITY_COLLECTIONS,
     *ACTION_COLLECTIONS,
 )
@@ -85,6 +90,8 @@ class Services:
     tokens: Tokens
     identity: Identity
     rules: Rules
+    lifecycle: Lifecycle
+    rule_desk: RuleDesk
     ledger: Ledger
     expiry: Expiry
     sealing: Sealing
@@ -130,7 +137,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         services = _compose(settings, clock, programme, database, valkey, queue)
         stack.push_async_callback(services.channels.close)
         stack.push_async_callback(services.nudges.flush)
-        await services.rules.publish(shipped_profile(programme.profile))
+        await services.rules.publish(shipped_profile(programme.profile), programme.limits)
         yield services
 
 
@@ -142,7 +149,15 @@ def _compose(
     nudges = Nudges(valkey, queue, SETTLE_TASK, lanes=settings.settle_lanes)
     lookup_key = load_lookup_key(settings.keys_dir / "lookup.key")
     identity = Identity(IdentityStore(database), clock, lookup_key)
-    rules = Rules(RuleStore(database), transactions, programme.profile)
+    rules = Rules(RuleStore(database), transactions, clock, programme.profile)
+    lifecycle = Lifecycle(
+        reads=DraftReads(database),
+        transactions=transactions,
+        rules=rules,
+        clock=clock,
+        policy=LifecyclePolicy(timedelta(days=programme.rules.past_days), programme.rules.backtest_needed),
+        methodologies=shipped_methodologies(),
+    )
     leases = Leases(valkey)
     ledger = Ledger(database, transactions, clock, _policy(programme))
     store = ActionStore(database)
@@ -170,6 +185,8 @@ def _compose(
         ),
         identity=identity,
         rules=rules,
+        lifecycle=lifecycle,
+        rule_desk=RuleDesk(lifecycle),
         ledger=ledger,
         expiry=Expiry(database, transactions, ledger, leases, clock),
         sealing=_sealing(settings, clock, programme, database),
@@ -189,6 +206,7 @@ def _compose(
         importing=Importing(store=store, actions=actions, identity=identity, clock=clock),
         settling=Settling(
             store=store,
+            identity=identity,
             rule_service=rules,
             ledger=ledger,
             transactions=transactions,

@@ -29,7 +29,7 @@ from schemas.context import Info
 from schemas.enums import PrincipalKind
 from schemas.families import FamilyType
 from schemas.ledger import AssetEnum, PeriodStatementType, PointLotType, Reduction, StatementLineType
-from schemas.relay import NOT_A_CURSOR, Connection, Node, connect, page_span
+from schemas.relay import NOT_A_CURSOR, Connection, Node, connect, moment_place, page_span, read_moment_place
 from schemas.scalars import BigInt
 from schemas.view import view
 
@@ -40,17 +40,7 @@ FIRST_YEAR = 2000
 
 def action_place(action: Action) -> str:
     """An action's place in its citizen's list."""
-    return f"{action.occurred_at.isoformat()}|{action.id}"
-
-
-def _read_action_place(text: str | None, field: str) -> tuple[datetime, str] | None:
-    if text is None:
-        return None
-    moment, _, action = text.partition("|")
-    try:
-        return to_milliseconds(datetime.fromisoformat(moment)), action
-    except (ValueError, OverflowError) as error:
-        raise InvalidInputError(field, NOT_A_CURSOR) from error
+    return moment_place(action.occurred_at, action.id)
 
 
 def _read_sequence(text: str | None, field: str) -> int | None:
@@ -159,7 +149,7 @@ class CitizenType(Node, Viewer):
         """The citizen's actions, newest act first; at most 100 a page."""
         info.context.require_sight(parent.id)
         span = page_span(first, after, last, before)
-        older, newer = _read_action_place(span.after, "after"), _read_action_place(span.before, "before")
+        older, newer = read_moment_place(span.after, "after"), read_moment_place(span.before, "before")
 
         async def fetch(limit: int) -> list[Action]:
             return await info.context.services.actions.list_actions(

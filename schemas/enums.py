@@ -8,26 +8,45 @@ from backend.actions.model import Reason, Status
 from backend.identity.model import PrincipalKind
 from backend.kernel.units import Unit
 from backend.ledger.model import TransactionKind
-from backend.rules.model import Category, EvidenceTier, Measure, Period
+from backend.rules.drafts import Stage, Step, Subject
+from backend.rules.formula import BaselineMethod
+from backend.rules.model import Audience, Category, Confidence, EvidenceTier, Measure, Period, Scope
+from backend.rules.wording import Family
 
 strawberry.enum(Unit, description="Base unit of a quantity.")
 strawberry.enum(EvidenceTier, description="Who recorded the act: typed by hand, a device, an operator.")
 strawberry.enum(Period, description="Local day, ISO week, month or year of the programme.")
 strawberry.enum(Measure, description="What a cap counts.")
 strawberry.enum(Category, description="Where an app shows a kind.")
+strawberry.enum(Scope, name="CapScope", description="Whose counter a cap draws on: each citizen's own, or one of all.")
+strawberry.enum(Confidence, description="How well a factor is sourced for the place where it is used.")
+strawberry.enum(Audience, name="CampaignAudience", description="Which acts of a citizen a campaign rewards.")
+strawberry.enum(Family, name="FormulaFamily", description="Families of formulas.")
+strawberry.enum(BaselineMethod, description="What a household's consumption is compared with.")
+strawberry.enum(Stage, name="RuleStage", description="How far a draft has come.")
+strawberry.enum(Subject, name="RuleSubject", description="What a draft is of.")
+strawberry.enum(Step, name="RuleStep", description="What was done to a draft; SHIP: published with the software.")
 strawberry.enum(PrincipalKind, description="Sorts of principals.")
 strawberry.enum(TransactionKind, description="Why amounts moved.")
 strawberry.enum(Status, name="ActionStatus", description="Where an action stands.")
 strawberry.enum(Reason, name="ActionReason", description="Why an action earned nothing, or waits for a person.")
 
 __all__ = [
+    "Audience",
+    "BaselineMethod",
     "Category",
+    "Confidence",
     "EvidenceTier",
+    "Family",
     "Measure",
     "Period",
     "PrincipalKind",
     "Reason",
+    "Scope",
+    "Stage",
     "Status",
+    "Step",
+    "Subject",
     "TransactionKind",
     "Unit",
 ]

@@ -38,7 +38,10 @@ USUAL_LIST = 50
 MAX_DIGITS = 3
 LIST_SIZES = {
     "Citizen.pointLots": 40,
+    "DraftBacktest.figures": 12,
     "Family.members": 8,
+    "Formula.baseline": 5,
+    "Formula.project": 5,
     # As many as somebody active has in a year; the read itself ends at two thousand.
     "PeriodStatement.movements": 1_000,
     "Provenance.origins": 1_000,
@@ -47,8 +50,14 @@ LIST_SIZES = {
     # Levels of the tree over the largest block.
     "Receipt.path": 20,
     "RecordedActions.results": MAX_BATCH,
+    "ProgrammeLimit.categories": 9,
     "Rule.versions": 20,
+    "RuleDraft.limits": 10,
+    "RuleDraft.problems": 10,
+    "RuleLogEntry.difference": 30,
+    "RuleProblems.problems": 10,
     "RuleVersion.caps": 5,
+    "RuleVersion.multipliers": 5,
 }
 # What reading a field costs by itself, in fields, where that is far more than showing it.
 READ_COSTS = {

@@ -13,19 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import strawberry
 from strawberry.schema import ExceptionHandler
+from strawberry.types import Info
 
 import backend.actions.errors
 import backend.identity.errors
 import backend.kernel.errors
 import backend.ledger.errors
+import backend.rules.refusals
 from backend.kernel.errors import DomainError, Language, Refusal, Text
+from backend.rules.drafts import Problem
 from schemas.scalars import BigInt
+from schemas.view import view
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-    from strawberry.types import Info
     from strawberry.types.field import StrawberryField
 
 MODULES: tuple[ModuleType, ...] = (
@@ -33,6 +36,7 @@ MODULES: tuple[ModuleType, ...] = (
     backend.identity.errors,
     backend.ledger.errors,
     backend.actions.errors,
+    backend.rules.refusals,
 )
 
 
@@ -59,8 +63,23 @@ class RefusalInterface:
     message: str
 
 
+@view(of=Problem, name="RuleProblem")
+class RuleProblemType:
+    """What keeps a rule from being used; for an expression with line and column in it, from 1."""
+
+    path: str
+    line: int | None
+    column: int | None
+
+    @strawberry.field
+    @staticmethod
+    def message(parent: strawberry.Parent[Problem], info: Info[Any, Any]) -> str:
+        """What is wrong with it, in the reader's language."""
+        return parent.problem.said(info.context.language)
+
+
 # How a refusal's fields appear in GraphQL where they are not what they are.
-SHOWN_AS: dict[Any, Any] = {int: BigInt, Text: str}
+SHOWN_AS: dict[Any, Any] = {int: BigInt, Text: str, tuple[Problem, ...]: list[RuleProblemType]}
 
 
 def _refusal_type(cls: type[Refusal]) -> type[RefusalInterface]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import strawberry
 
+from backend.kernel.clock import to_milliseconds
 from backend.kernel.errors import InvalidInputError, Text
 
 if TYPE_CHECKING:
@@ -116,6 +118,26 @@ def _cursor(field: str, text: str | None) -> str | None:
     if place is None:
         raise InvalidInputError(field, NOT_A_CURSOR)
     return place
+
+
+def moment_place(moment: datetime, local_id: str) -> str:
+    """The place, in a list by time, of what has that moment and id."""
+    return f"{moment.isoformat()}|{local_id}"
+
+
+def read_moment_place(text: str | None, field: str) -> tuple[datetime, str] | None:
+    """Moment and id of a place in a list by time.
+
+    Raises:
+        InvalidInputError: it is no such place.
+    """
+    if text is None:
+        return None
+    moment, _, local_id = text.partition("|")
+    try:
+        return to_milliseconds(datetime.fromisoformat(moment)), local_id
+    except (ValueError, OverflowError) as error:
+        raise InvalidInputError(field, NOT_A_CURSOR) from error
 
 
 async def connect(

@@ -25,6 +25,7 @@ from schemas.programme import ProgrammeQuery
 from schemas.provenance import ProvenanceQuery
 from schemas.refusals import HANDLERS, RefusalInterface
 from schemas.relay import MAX_PAGE, Node, from_global_id
+from schemas.rule_drafts import AdminQueries, RuleDraftsMutation
 from schemas.rules import RulesQuery
 from schemas.scalars import SCALARS
 from schemas.sealing import SealingQuery
@@ -61,12 +62,14 @@ async def _find_node(info: Info, global_id: str) -> Action | Citizen | None:
 
 
 @strawberry.type
-class Query(ActionsQuery, CitizensQuery, ProgrammeQuery, RulesQuery, SealingQuery, NodeQuery, ProvenanceQuery):
+class Query(
+    ActionsQuery, AdminQueries, CitizensQuery, ProgrammeQuery, RulesQuery, SealingQuery, NodeQuery, ProvenanceQuery
+):
     """What can be read."""
 
 
 @strawberry.type
-class Mutation(ActionsMutation, FamiliesMutation, PointsMutation):
+class Mutation(ActionsMutation, FamiliesMutation, PointsMutation, RuleDraftsMutation):
     """What can be changed; every mutation takes one input and returns its success or a refusal."""
 
 

@@ -10,23 +10,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backend.actions import verdicts
-from backend.actions.model import Reason, Settlement, Status
-from backend.actions.rules import cap_total_id, fingerprints
-from backend.actions.store import (
+from backend.actions.documents import (
     ACTIONS,
     CAP_TOTALS,
     CLAIMS,
     action_from_document,
     action_to_document,
     settlement_to_document,
+    usage_from_document,
 )
+from backend.actions.model import Reason, Settlement, Status
+from backend.actions.rules import cap_total_id, counter_owner, fingerprints
 from backend.kernel.clock import local_date
 from backend.kernel.tally import Tally
 from backend.ledger.audit.findings import Audit, Nobody, unlike
 from backend.ledger.audit.replay import earning_entry
 from backend.mongo.batches import decode, long, stream_raw
-from backend.rules.conversion import list_cap_keys
-from backend.rules.model import CapUsage, Measure
+from backend.rules.conversion import usage_of
+from backend.rules.model import Measure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from backend.actions.model import Action
     from backend.ledger.audit.findings import Side
     from backend.mongo.client import Document, Snapshot
+    from backend.rules.model import CapUsage
     from backend.rules.service import RuleBook
 
 READ_SIZE = 1_000
@@ -103,11 +105,19 @@ class ActionsAudit:
         earnings.add(earning_entry(transaction.id, transaction.key, settlement.at, transaction.payload))
         for fingerprint in fingerprints(action, book.kinds[action.kind]):
             sides.add(_claim_entry(fingerprint, action.id, action.citizen, action.tier.value))
-        version = verdicts.named_version(action, book)
+        version = verdicts.version_of(action, book)
         if version is not None:
-            usage = CapUsage(1, settlement.credited_quantity, settlement.reduction_mg)
-            for key in list_cap_keys(version, local_date(action.occurred_at, self._zone)):
-                _add_usage(sides, cap_total_id(action.citizen, key), action.citizen, usage, 1)
+            usage = usage_of(
+                version,
+                local_date(action.occurred_at, self._zone),
+                book.terms_for(action.kind, action.occurred_at, revision=settlement.revision),
+                quantity=settlement.credited_quantity,
+                reduction_mg=settlement.reduction_mg,
+                points=settlement.points,
+                awards=settlement.awards,
+            )
+            for key, added in usage.items():
+                _add_usage(sides, cap_total_id(action.citizen, key), counter_owner(action.citizen, key), added, 1)
 
     async def _check_lost(self, audit: Audit, book: RuleBook, lost: list[tuple[Action, str]]) -> None:
         """Whoever lost a claim lost it to the owner of one that both have."""
@@ -161,8 +171,8 @@ def _add_counter(audit: Audit, raw: bytes, sides: Side) -> None:
     document = _read(raw)
     name = document.get("_id")
     try:
-        usage = CapUsage(int(document["count"]), int(document["quantity"]), int(document["reduction_mg"]))
-        amounts = {measure: long(getattr(usage, measure)) for measure in ("count", "quantity", "reduction_mg")}
+        usage = usage_from_document(document)
+        amounts = {name: long(getattr(usage, name)) for name in ("count", "quantity", "reduction_mg", "points")}
         for problem in unlike(document, raw, {"_id": str(name), "citizen": document["citizen"], **amounts}):
             audit.report(f"counter {name}", problem)
         _add_usage(sides, str(name), document["citizen"], usage, -1)

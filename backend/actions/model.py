@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING
 
 from backend.kernel.crypto import payload_hash
 from backend.kernel.errors import Language
-from backend.kernel.ids import ActionId, derived_id, shard_of
+from backend.kernel.ids import ActionId, CitizenId, derived_id, shard_of
 from backend.rules.conversion import Reason as ConversionReason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from backend.kernel.ids import CitizenId, ShardNumber, TransactionId
+    from backend.kernel.ids import ShardNumber, TransactionId
     from backend.kernel.units import Unit
     from backend.ledger.model import Asset
+    from backend.rules.conversion import Award
     from backend.rules.model import EvidenceTier, Period
+
+
+# Whose counter it is that all citizens draw on.
+EVERYBODY = CitizenId("everybody")
 
 
 class Status(StrEnum):
@@ -72,8 +77,13 @@ class Reason(StrEnum):
     EVIDENCE_TOO_WEAK = ConversionReason.EVIDENCE_TOO_WEAK.value
     CAP_REACHED = ConversionReason.CAP_REACHED.value
     EARNS_NOTHING = ConversionReason.EARNS_NOTHING.value
+    CONDITION_NOT_MET = ConversionReason.CONDITION_NOT_MET.value
+    CONDITION_FAILED = ConversionReason.CONDITION_FAILED.value
+    UNMEASURABLE = ConversionReason.UNMEASURABLE.value
     CLAIMED = "CLAIMED"
     CLAIMED_BY_WEAKER = "CLAIMED_BY_WEAKER"
+    IMPLAUSIBLE = "IMPLAUSIBLE"
+    REVIEW_REJECTED = "REVIEW_REJECTED"
     PROCESSING_FAILED = "PROCESSING_FAILED"
 
     def sentence(self, language: Language, period: Period | None = None) -> str:
@@ -89,6 +99,8 @@ _SENTENCES: Mapping[Reason, tuple[str, str]] = {
         "该行为此前已凭较弱的证据计入，需要人工核实",
         "this act was counted before on weaker evidence; a person will decide",
     ),
+    Reason.IMPLAUSIBLE: ("记录内容不合常理", "what was recorded is not plausible"),
+    Reason.REVIEW_REJECTED: ("人工核实后未予计入", "a person looked at it and did not accept it"),
     Reason.PROCESSING_FAILED: ("该行为需要人工核实", "this act needs to be looked at by a person"),
 }
 
@@ -101,9 +113,64 @@ class RuleRef:
     version: int
 
 
+class DoubtCode(StrEnum):
+    """What is not plausible about an act."""
+
+    TOO_FAST = "TOO_FAST"
+    TOO_SLOW = "TOO_SLOW"
+    TOO_LONG = "TOO_LONG"
+    OVERLAPS = "OVERLAPS"
+    SAME_RIDE = "SAME_RIDE"
+    IMPOSSIBLE_SEQUENCE = "IMPOSSIBLE_SEQUENCE"
+    TOO_MANY = "TOO_MANY"
+    SHARED_CARD = "SHARED_CARD"
+    SAME_PLACE = "SAME_PLACE"
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """One reason to doubt an act, how much it weighs, and the other act it has to do with."""
+
+    code: DoubtCode
+    score: int
+    other: ActionId | None = None
+
+
+class Decision(StrEnum):
+    """What a reviewer decides."""
+
+    APPROVE = "APPROVE"
+    REJECT = "REJECT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """A reviewer's decision on an act; ``by`` is a pseudonym."""
+
+    by: str
+    at: datetime
+    decision: Decision
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restatement:
+    """A later correction of what an act earned, by a corrected rule: signed differences and their transaction."""
+
+    rule: RuleRef
+    revision: int
+    reduction_mg: int
+    points: int
+    transaction: TransactionId
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """How an action was settled; ``reason`` tells why it earned less than its quantity asks, or nothing."""
+    """How an action was settled, by the rule book of ``revision``; ``reason`` tells why it earned nothing.
+
+    ``points`` include those of ``awards``; ``doubts`` are what made it wait for a person or be rejected.
+    """
 
     at: datetime
     reason: Reason | None
@@ -115,6 +182,9 @@ class Settlement:
     points: int = 0
     transaction: TransactionId | None = None
     claimed_by: ActionId | None = None
+    revision: int = 0
+    awards: tuple[Award, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +208,8 @@ class Action:
     import_row: ImportRow | None = None
     status: Status = Status.PENDING
     settlement: Settlement | None = None
+    review: Review | None = None
+    restatements: tuple[Restatement, ...] = ()
 
     @cached_property
     def id(self) -> ActionId:
@@ -167,13 +239,15 @@ class Action:
 
     @property
     def reduction_mg(self) -> int:
-        """Milligrams CO2e credited; 0 until settled."""
-        return self.settlement.reduction_mg if self.settlement else 0
+        """Milligrams CO2e credited, as restated since; 0 until settled."""
+        settled = self.settlement.reduction_mg if self.settlement else 0
+        return settled + sum(restated.reduction_mg for restated in self.restatements)
 
     @property
     def points(self) -> int:
-        """Points credited; 0 until settled."""
-        return self.settlement.points if self.settlement else 0
+        """Points credited, as restated since; 0 until settled."""
+        settled = self.settlement.points if self.settlement else 0
+        return settled + sum(restated.points for restated in self.restatements)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from backend.actions import errors
+from backend.actions.model import EVERYBODY
 from backend.identity.errors import ForbiddenError
 from backend.identity.model import NAME, NAME_RULE, PrincipalKind
 from backend.kernel.clock import to_milliseconds
 from backend.kernel.errors import InvalidInputError, Text
 from backend.kernel.ids import derived_id
 from backend.kernel.units import INT64_MAX
-from backend.rules.model import EvidenceTier
+from backend.rules.model import EvidenceTier, Scope
 
 if TYPE_CHECKING:
     from backend.actions.model import Action, ActionRequest
@@ -149,8 +150,13 @@ def tier_of(principal: Principal, request: ActionRequest) -> EvidenceTier:
 
 
 def cap_total_id(citizen: CitizenId, key: CapKey) -> str:
-    """Id of the citizen's counter for a cap group and period."""
-    return derived_id("cap", citizen, key.group, key.period_key)
+    """Id of the counter for a cap group and period: the citizen's own, or the one that everybody draws on."""
+    return derived_id("cap", counter_owner(citizen, key), key.group, key.period_key)
+
+
+def counter_owner(citizen: CitizenId, key: CapKey) -> CitizenId:
+    """Whose counter the citizen's act draws on."""
+    return citizen if key.scope is Scope.CITIZEN else EVERYBODY
 
 
 def _normal(value: str) -> str:

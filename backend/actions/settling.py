@@ -15,28 +15,31 @@ import structlog
 
 from backend.actions import rules
 from backend.actions.model import Action, Reason, RuleRef, Settlement, Status, Winner
+from backend.actions.plausibility import USES_FOR, Fate, Surroundings, carriers, judge, span
 from backend.actions.store import SettlingWrites
-from backend.kernel.clock import local_date
+from backend.actions.verdicts import expected_earning, facts_of
 from backend.kernel.errors import BusyError, TransientError
 from backend.kernel.ids import ShardNumber, new_id
-from backend.ledger.model import MINTS, POINTS, Posting, Transaction, TransactionKind, account_of, citizen_owner
 from backend.outbox.relay import new_item, write_item
 from backend.rules.conversion import Outcome, convert, list_cap_keys
-from backend.rules.model import ActFacts, CapUsage
+from backend.rules.model import CapUsage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
+    from backend.actions.plausibility import Verdict
     from backend.actions.store import ActionStore
+    from backend.identity.service import Identity
     from backend.kernel.clock import Clock
     from backend.kernel.ids import ActionId, CitizenId, TransactionId
+    from backend.ledger.model import Transaction
     from backend.ledger.service import Ledger
     from backend.mongo.transactions import Transactions, Tx
     from backend.outbox.relay import Item, Relay
-    from backend.rules.conversion import Conversion
-    from backend.rules.model import CapKey, RuleVersion
+    from backend.rules.conversion import Conversion, Terms
+    from backend.rules.model import ActFacts, CapKey, Kind, RuleVersion
     from backend.rules.service import RuleBook, Rules
     from backend.valkey.leases import Leases
     from backend.valkey.nudges import Nudges
@@ -68,6 +71,7 @@ class Settling:
         self,
         *,
         store: ActionStore,
+        identity: Identity,
         rule_service: Rules,
         ledger: Ledger,
         transactions: Transactions,
@@ -79,6 +83,7 @@ class Settling:
         batch_size: int,
     ) -> None:
         self._store = store
+        self._identity = identity
         self._rules = rule_service
         self._ledger = ledger
         self._transactions = transactions
@@ -180,58 +185,60 @@ class Settling:
 
     async def _decide(self, tx: Tx, writes: SettlingWrites, actions: Sequence[Action], now: datetime) -> _Batch:
         book = await self._rules.book_within(tx)
-        prepared = [self._prepare(action, book) for action in actions]
+        districts = await self._find_districts(book, actions)
+        prepared = [self._prepare(action, book, districts.get(action.citizen)) for action in actions]
         claimed = await writes.claimed({name for item in prepared for name in item.fingerprints})
         used = await writes.cap_totals({cap for item in prepared for cap in item.caps.values()})
+        surroundings = await _look_around(writes, prepared, book)
         batch = _Batch()
         for item in prepared:
             winner = next((claimed[name] for name in item.fingerprints if name in claimed), None)
             if winner is not None and winner.action != item.action.id:
-                batch.settled.append(_lost(item.action, winner, now))
+                batch.settled.append(_lost(item.action, winner, book.revision, now))
                 continue
-            self._convert(item, used, batch, now)
+            verdict = judge(item.action, item.kind, surroundings)
+            if verdict.decision is not Fate.CREDIT:
+                batch.settled.append(_doubted(item.action, verdict, book.revision, now))
+                continue
+            self._convert(item, used, batch, book.revision, now)
             if batch.settled[-1].status is Status.CREDITED:
                 claimed.update(dict.fromkeys(item.fingerprints, Winner(item.action.id, item.action.tier)))
                 batch.claims.update(dict.fromkeys(item.fingerprints, item.action))
+                surroundings.add(item.action)
         return batch
 
-    def _prepare(self, action: Action, book: RuleBook) -> _Prepared:
-        day = local_date(action.occurred_at, self._zone)
+    async def _find_districts(self, book: RuleBook, actions: Sequence[Action]) -> Mapping[CitizenId, str | None]:
+        """Where the citizens live, if any condition asks."""
+        if not book.asks_district:
+            return {}
+        found = await self._identity.find_citizens({action.citizen for action in actions})
+        return {citizen.id: citizen.district for citizen in found.values()}
+
+    def _prepare(self, action: Action, book: RuleBook, district: str | None) -> _Prepared:
+        kind = book.kinds[action.kind]
+        facts = facts_of(action, kind, self._zone, district)
         version = book.version_for(action.kind, action.occurred_at)
-        caps = {key: rules.cap_total_id(action.citizen, key) for key in list_cap_keys(version, day)} if version else {}
-        facts = ActFacts(
-            kind=action.kind,
-            quantity=action.quantity,
-            occurred_at=action.occurred_at.astimezone(self._zone),
-            tier=action.tier,
-            attributes=action.attributes,
-        )
-        return _Prepared(action, facts, version, caps, rules.fingerprints(action, book.kinds[action.kind]))
+        terms = book.terms_for(action.kind, action.occurred_at)
+        keys = list_cap_keys(version, facts.occurred_on, terms) if version else ()
+        caps = {key: rules.cap_total_id(action.citizen, key) for key in keys}
+        return _Prepared(action, kind, facts, version, terms, caps, rules.fingerprints(action, kind))
 
     @staticmethod
-    def _convert(item: _Prepared, used: dict[str, CapUsage], batch: _Batch, now: datetime) -> None:
+    def _convert(item: _Prepared, used: dict[str, CapUsage], batch: _Batch, revision: int, now: datetime) -> None:
         action = item.action
         usage = {key: used[total] for key, total in item.caps.items() if total in used}
-        conversion = convert(item.facts, item.version, usage)
-        transaction = _earning(action, conversion, item.version)
-        if transaction is not None:
+        conversion = convert(item.facts, item.version, usage, terms=item.terms)
+        settlement = _settlement(item, conversion, revision, now)
+        if conversion.outcome is Outcome.CREDITED:
+            transaction = expected_earning(action, settlement)
             batch.postings.append(transaction)
+            settlement = dataclasses.replace(settlement, transaction=transaction.id)
         for key, added in conversion.usage.items():
             total = item.caps[key]
             used[total] = used.get(total, CapUsage()) + added
-            _, before = batch.cap_additions.get(total, (action.citizen, CapUsage()))
-            batch.cap_additions[total] = (action.citizen, before + added)
-        settlement = Settlement(
-            at=now,
-            reason=Reason(conversion.reason.value) if conversion.reason else None,
-            period=conversion.period,
-            rule=RuleRef(item.version.rule, item.version.version) if item.version else None,
-            credited_quantity=conversion.credited_quantity,
-            asset=conversion.asset,
-            reduction_mg=conversion.reduction_mg,
-            points=conversion.points,
-            transaction=transaction.id if transaction else None,
-        )
+            owner = rules.counter_owner(action.citizen, key)
+            _, before = batch.cap_additions.get(total, (owner, CapUsage()))
+            batch.cap_additions[total] = (owner, before + added)
         batch.settled.append(_settled(action, _STATUS[conversion.outcome], settlement))
 
     async def _set_aside(self, holding: _Holding, action_id: ActionId, now: datetime) -> int:
@@ -263,6 +270,25 @@ class _Holding:
     holder: str
 
 
+async def _look_around(writes: SettlingWrites, prepared: Sequence[_Prepared], book: RuleBook) -> Surroundings:
+    """What was credited to the same citizens near these acts, and who else used what they carry."""
+    surroundings = Surroundings(book.kinds)
+    moving = [item.action for item in prepared if item.kind.exclusion]
+    if moving:
+        spans = [span(action) for action in moving]
+        kinds = [kind.code for kind in book.kinds.values() if kind.exclusion]
+        citizens = {action.citizen for action in moving}
+        earliest, latest = min(start for start, _ in spans), max(end for _, end in spans)
+        for action in await writes.credited_between(citizens, kinds, earliest, latest):
+            surroundings.add(action)
+    carried = {carrier for item in prepared for carrier in carriers(item.action)}
+    if carried:
+        moments = [item.action.occurred_at for item in prepared]
+        for carrier, citizen, at in await writes.uses(carried, min(moments) - USES_FOR, max(moments) + USES_FOR):
+            surroundings.add_use(carrier, citizen, at)
+    return surroundings
+
+
 def _lease(shard: ShardNumber) -> str:
     return f"settle:{shard}"
 
@@ -270,8 +296,10 @@ def _lease(shard: ShardNumber) -> str:
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     action: Action
+    kind: Kind
     facts: ActFacts
     version: RuleVersion | None
+    terms: Terms
     caps: Mapping[CapKey, str]
     fingerprints: tuple[str, ...]
 
@@ -296,36 +324,34 @@ def _at(action: Action, posted: Mapping[TransactionId, datetime]) -> Action:
     return dataclasses.replace(action, settlement=dataclasses.replace(settlement, at=at))
 
 
-def _lost(action: Action, winner: Winner, now: datetime) -> Action:
+def _lost(action: Action, winner: Winner, revision: int, now: datetime) -> Action:
     """The loser of a claim: rejected, or, with better evidence than the winner, for a person to decide."""
     if action.tier > winner.tier:
         reason, status = Reason.CLAIMED_BY_WEAKER, Status.REVIEW
     else:
         reason, status = Reason.CLAIMED, Status.REJECTED
-    return _settled(action, status, Settlement(at=now, reason=reason, claimed_by=winner.action))
+    return _settled(action, status, Settlement(at=now, reason=reason, claimed_by=winner.action, revision=revision))
 
 
-def _earning(action: Action, conversion: Conversion, version: RuleVersion | None) -> Transaction | None:
-    """The transaction that credits reduction and points; none where the conversion credits nothing."""
-    if conversion.outcome is not Outcome.CREDITED or conversion.asset is None or version is None:
-        return None
-    owner = citizen_owner(action.citizen)
-    amounts = ((conversion.asset, conversion.reduction_mg), (POINTS, conversion.points))
-    return Transaction(
-        key=f"action:{action.id}",
-        kind=TransactionKind.EARN,
-        postings=tuple(
-            Posting(from_account=MINTS[asset], to_account=account_of(owner, asset), asset=asset, amount=amount)
-            for asset, amount in amounts
-            if amount
-        ),
-        # The payload's hash ties the book to what was recorded: time, quantity, attributes, evidence.
-        cause={
-            "action": action.id,
-            "payload": action.payload,
-            "rule": version.rule,
-            "rule_version": str(version.version),
-        },
+def _doubted(action: Action, verdict: Verdict, revision: int, now: datetime) -> Action:
+    """An act that is not plausible: for a person to look at, or rejected."""
+    status = Status.REJECTED if verdict.decision is Fate.REJECT else Status.REVIEW
+    settlement = Settlement(at=now, reason=Reason.IMPLAUSIBLE, revision=revision, doubts=verdict.doubts)
+    return _settled(action, status, settlement)
+
+
+def _settlement(item: _Prepared, conversion: Conversion, revision: int, now: datetime) -> Settlement:
+    return Settlement(
+        at=now,
+        reason=Reason(conversion.reason.value) if conversion.reason else None,
+        period=conversion.period,
+        rule=RuleRef(item.version.rule, item.version.version) if item.version else None,
+        credited_quantity=conversion.credited_quantity,
+        asset=conversion.asset,
+        reduction_mg=conversion.reduction_mg,
+        points=conversion.points,
+        revision=revision,
+        awards=conversion.awards,
     )
 
 

@@ -1,8 +1,4 @@
-"""Actions, claims, cap totals and shard fences in MongoDB, and every query on them.
-
-Actions are sharded by (shard, citizen); claims by their ``_id``, which is the fingerprint, so a double claim is
-impossible by index.
-"""
+"""Every query on actions, claims, cap counters, shard fences and imports."""
 
 from __future__ import annotations
 
@@ -11,190 +7,28 @@ from typing import TYPE_CHECKING, Any
 from bson import Int64
 from pymongo import UpdateOne
 
-from backend.actions.model import Action, Checkpoint, ImportRow, Reason, RuleRef, Settlement, Status, Total, Winner
-from backend.kernel.ids import ActionId, CitizenId, TransactionId, shard_of
-from backend.kernel.units import Unit
-from backend.ledger.model import Asset
-from backend.mongo.collections import (
-    AMOUNT,
-    COUNTER,
-    FLAG,
-    LONG,
-    MOMENT,
-    TEXT,
-    TEXT_MAP,
-    Collection,
-    Index,
-    nullable,
-    one_of,
-    record,
+from backend.actions.documents import (
+    ACTIONS,
+    CAP_TOTALS,
+    CLAIMS,
+    IMPORTS,
+    SHARD_FENCES,
+    action_from_document,
+    action_to_document,
+    settlement_to_document,
+    usage_from_document,
 )
-from backend.rules.model import CapUsage, EvidenceTier, Period
+from backend.actions.model import EVERYBODY, Action, Checkpoint, Reason, Settlement, Status, Total, Winner
+from backend.kernel.ids import ActionId, CitizenId, shard_of
+from backend.rules.model import CapUsage, EvidenceTier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from backend.kernel.ids import ShardNumber
-    from backend.mongo.client import Database, Document, Snapshot
+    from backend.mongo.client import Database, Document
     from backend.mongo.transactions import Tx
-
-_SETTLEMENT = record(
-    {
-        "at": MOMENT,
-        "reason": nullable(one_of(*Reason)),
-        "period": nullable(one_of(*Period)),
-        "rule": nullable(record({"code": TEXT, "version": AMOUNT})),
-        "credited_quantity": COUNTER,
-        "asset": nullable(TEXT),
-        "reduction_mg": COUNTER,
-        "points": COUNTER,
-        "transaction": nullable(TEXT),
-        "claimed_by": nullable(TEXT),
-    }
-)
-ACTIONS = Collection(
-    "actions",
-    record(
-        {
-            "_id": TEXT,
-            "shard": LONG,
-            "citizen": TEXT,
-            "source": TEXT,
-            "ref": TEXT,
-            "payload": TEXT,
-            "kind": TEXT,
-            "quantity": AMOUNT,
-            "unit": one_of(*Unit),
-            "occurred_at": MOMENT,
-            "ended_at": nullable(MOMENT),
-            "attributes": TEXT_MAP,
-            "tier": one_of(*(tier.value for tier in EvidenceTier)),
-            "evidence": nullable(TEXT),
-            "recorded_at": MOMENT,
-            "recorded_by": TEXT,
-            "backfill": FLAG,
-            "import_row": nullable(record({"run": TEXT, "row": AMOUNT})),
-            "status": one_of(*Status),
-            "settlement": nullable(_SETTLEMENT),
-        }
-    ),
-    (
-        Index("pending", [("shard", 1), ("recorded_at", 1), ("_id", 1)], partial={"status": Status.PENDING.value}),
-        Index("import_status", [("import_row.run", 1), ("status", 1)], partial={"import_row.run": {"$type": "string"}}),
-        Index("citizen_occurred", [("citizen", 1), ("occurred_at", -1), ("_id", -1)]),
-    ),
-)
-CLAIMS = Collection(
-    "claims",
-    record({"_id": TEXT, "action": TEXT, "citizen": TEXT, "tier": one_of(*(tier.value for tier in EvidenceTier))}),
-)
-CAP_TOTALS = Collection(
-    "cap_totals",
-    record({"_id": TEXT, "citizen": TEXT, "count": COUNTER, "quantity": COUNTER, "reduction_mg": COUNTER}),
-    (Index("citizen", [("citizen", 1)]),),
-)
-# Who took a shard last; only they may settle it.
-SHARD_FENCES = Collection("shard_fences", record({"_id": LONG, "holder": TEXT}))
-IMPORTS = Collection(
-    "imports",
-    record(
-        {
-            "_id": TEXT,
-            "run": TEXT,
-            "items": COUNTER,
-            "rows": COUNTER,
-            "recorded": COUNTER,
-            "duplicate": COUNTER,
-            "rejected": {"bsonType": "object", "additionalProperties": COUNTER},
-        }
-    ),
-)
-COLLECTIONS = (ACTIONS, CLAIMS, CAP_TOTALS, SHARD_FENCES, IMPORTS)
-
-
-def action_to_document(action: Action) -> Document:
-    """The action as stored."""
-    imported = action.import_row
-    return {
-        "_id": action.id,
-        "shard": Int64(action.shard),
-        "citizen": action.citizen,
-        "source": action.source,
-        "ref": action.ref,
-        "payload": action.payload,
-        "kind": action.kind,
-        "quantity": Int64(action.quantity),
-        "unit": action.unit.value,
-        "occurred_at": action.occurred_at,
-        "ended_at": action.ended_at,
-        "attributes": dict(action.attributes),
-        "tier": action.tier.value,
-        "evidence": action.evidence,
-        "recorded_at": action.recorded_at,
-        "recorded_by": action.recorded_by,
-        "backfill": action.backfill,
-        "import_row": {"run": imported.run, "row": Int64(imported.row)} if imported else None,
-        "status": action.status.value,
-        "settlement": settlement_to_document(action.settlement) if action.settlement else None,
-    }
-
-
-def settlement_to_document(settlement: Settlement) -> Document:
-    """The settlement as stored."""
-    rule = settlement.rule
-    return {
-        "at": settlement.at,
-        "reason": settlement.reason.value if settlement.reason else None,
-        "period": settlement.period.value if settlement.period else None,
-        "rule": {"code": rule.code, "version": Int64(rule.version)} if rule else None,
-        "credited_quantity": Int64(settlement.credited_quantity),
-        "asset": settlement.asset,
-        "reduction_mg": Int64(settlement.reduction_mg),
-        "points": Int64(settlement.points),
-        "transaction": settlement.transaction,
-        "claimed_by": settlement.claimed_by,
-    }
-
-
-def action_from_document(document: Mapping[str, Any]) -> Action:
-    """The stored action."""
-    settled, imported = document["settlement"], document["import_row"]
-    return Action(
-        citizen=CitizenId(document["citizen"]),
-        source=document["source"],
-        ref=document["ref"],
-        kind=document["kind"],
-        quantity=int(document["quantity"]),
-        unit=Unit(document["unit"]),
-        occurred_at=document["occurred_at"],
-        ended_at=document["ended_at"],
-        attributes=document["attributes"],
-        tier=EvidenceTier(document["tier"]),
-        evidence=document["evidence"],
-        recorded_at=document["recorded_at"],
-        recorded_by=document["recorded_by"],
-        backfill=document["backfill"],
-        import_row=ImportRow(imported["run"], int(imported["row"])) if imported else None,
-        status=Status(document["status"]),
-        settlement=_settlement_from_document(settled) if settled else None,
-    )
-
-
-def _settlement_from_document(document: Mapping[str, Any]) -> Settlement:
-    rule, asset = document["rule"], document["asset"]
-    return Settlement(
-        at=document["at"],
-        reason=Reason(document["reason"]) if document["reason"] else None,
-        period=Period(document["period"]) if document["period"] else None,
-        rule=RuleRef(rule["code"], int(rule["version"])) if rule else None,
-        credited_quantity=int(document["credited_quantity"]),
-        asset=Asset(asset) if asset else None,
-        reduction_mg=int(document["reduction_mg"]),
-        points=int(document["points"]),
-        transaction=TransactionId(document["transaction"]) if document["transaction"] else None,
-        claimed_by=ActionId(document["claimed_by"]) if document["claimed_by"] else None,
-    )
 
 
 class ActionStore:
@@ -374,10 +208,36 @@ class SettlingWrites:
     async def cap_totals(self, ids: Iterable[str]) -> dict[str, CapUsage]:
         """What is used of each cap that was touched before."""
         found = await self._tx.find(CAP_TOTALS.name, {"_id": {"$in": list(ids)}})
-        return {
-            document["_id"]: CapUsage(int(document["count"]), int(document["quantity"]), int(document["reduction_mg"]))
-            for document in found
+        return {document["_id"]: usage_from_document(document) for document in found}
+
+    async def credited_between(
+        self, citizens: Iterable[CitizenId], kinds: Sequence[str], earliest: datetime, latest: datetime
+    ) -> list[Action]:
+        """The credited acts of these kinds that these citizens began in [earliest, latest]."""
+        query = {
+            "citizen": {"$in": sorted(citizens)},
+            "occurred_at": {"$gte": earliest, "$lte": latest},
+            "kind": {"$in": list(kinds)},
+            "status": Status.CREDITED.value,
         }
+        return [action_from_document(document) for document in await self._tx.find(ACTIONS.name, query)]
+
+    async def uses(
+        self, carriers: Iterable[str], since: datetime, until: datetime
+    ) -> list[tuple[str, CitizenId, datetime]]:
+        """Which citizens' credited acts named these cards and devices in [since, until], and when."""
+        wanted = set(carriers)
+        query = {
+            "carriers": {"$in": sorted(wanted)},
+            "occurred_at": {"$gte": since, "$lte": until},
+            "status": Status.CREDITED.value,
+        }
+        found = await self._tx.find(ACTIONS.name, query, ["carriers", "citizen", "occurred_at"])
+        return [
+            (carrier, CitizenId(document["citizen"]), document["occurred_at"])
+            for document in found
+            for carrier in wanted.intersection(document["carriers"])
+        ]
 
     async def write(
         self,
@@ -385,7 +245,7 @@ class SettlingWrites:
         claims: Mapping[str, Action],
         cap_additions: Mapping[str, tuple[CitizenId, CapUsage]],
     ) -> None:
-        """Claims, then cap totals, then the actions' outcomes."""
+        """Claims, the actions' outcomes, then the counters, those that everybody draws on last: they are contended."""
         await self._tx.insert_many(
             CLAIMS.name,
             [
@@ -393,8 +253,11 @@ class SettlingWrites:
                 for fingerprint, action in claims.items()
             ],
         )
-        await self._tx.bulk_write(CAP_TOTALS.name, [_add(key, *added) for key, added in cap_additions.items()])
         await self._tx.bulk_write(ACTIONS.name, [_settle(action) for action in settled])
+        shared = {key for key, (citizen, _) in cap_additions.items() if citizen == EVERYBODY}
+        own = cap_additions.keys() - shared
+        for keys in (sorted(own), sorted(shared)):
+            await self._tx.bulk_write(CAP_TOTALS.name, [_add(key, *cap_additions[key]) for key in keys])
 
     async def set_aside(self, action: ActionId, settlement: Settlement) -> bool:
         """Send the action to review without reading it, for that may be what fails; whether it still waited."""
@@ -408,6 +271,7 @@ def _add(key: str, citizen: CitizenId, usage: CapUsage) -> UpdateOne:
         "count": Int64(usage.count),
         "quantity": Int64(usage.quantity),
         "reduction_mg": Int64(usage.reduction_mg),
+        "points": Int64(usage.points),
     }
     return UpdateOne({"_id": key}, {"$setOnInsert": {"citizen": citizen}, "$inc": added}, upsert=True)
 
@@ -418,22 +282,3 @@ def _settle(action: Action) -> UpdateOne:
         {"_id": action.id, "shard": Int64(shard_of(action.citizen)), "status": Status.PENDING.value},
         {"$set": {"status": action.status.value, "settlement": settlement_to_document(action.settlement)}},
     )
-
-
-async def stream_credited(snapshot: Snapshot) -> AsyncIterator[Document]:
-    """Every credited action as stored, for the auditor."""
-    async for document in snapshot.stream(ACTIONS.name, {"status": Status.CREDITED.value}):
-        yield document
-
-
-async def stream_cap_totals(snapshot: Snapshot) -> AsyncIterator[tuple[str, CapUsage]]:
-    """Every counter of a cap, for the auditor."""
-    async for document in snapshot.stream(CAP_TOTALS.name, {}):
-        usage = CapUsage(int(document["count"]), int(document["quantity"]), int(document["reduction_mg"]))
-        yield document["_id"], usage
-
-
-async def stream_claims(snapshot: Snapshot) -> AsyncIterator[Document]:
-    """Every claim, for the auditor."""
-    async for document in snapshot.stream(CLAIMS.name, {}):
-        yield document

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from backend.actions.model import Reason, RuleRef, Settlement, Status
-from backend.kernel.units import Ratio
 from backend.ledger.model import (
     MINTS,
     POINTS,
-    QUANTIFIED,
-    RECOGNISED,
     Posting,
     Transaction,
     TransactionKind,
     account_of,
     citizen_owner,
 )
+from backend.rules.basis import multiply, weigh
 from backend.rules.conversion import convert
-from backend.rules.model import WHOLE, ActFacts
+from backend.rules.formula import UnmeasurableError
+from backend.rules.model import PERCENT, ActFacts, Measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from zoneinfo import ZoneInfo
 
     from backend.actions.model import Action
-    from backend.rules.model import RuleVersion
+    from backend.rules.conversion import Terms
+    from backend.rules.model import Kind, RuleVersion
     from backend.rules.service import RuleBook
 
+SECOND = timedelta(seconds=1)
 LOST = frozenset({Reason.CLAIMED, Reason.CLAIMED_BY_WEAKER})
-FOR_A_PERSON = frozenset({Reason.CLAIMED_BY_WEAKER, Reason.PROCESSING_FAILED})
+FOR_A_PERSON = frozenset(
+    {Reason.CLAIMED_BY_WEAKER, Reason.PROCESSING_FAILED, Reason.CONDITION_FAILED, Reason.UNMEASURABLE}
+)
+# Reasons that name no rule: the act did not come to be converted.
+UNRULED = frozenset({*LOST, Reason.PROCESSING_FAILED, Reason.NO_RULE, Reason.IMPLAUSIBLE, Reason.REVIEW_REJECTED})
 # Reasons that follow from act and version alone, whatever is left of the caps.
-PLAIN = frozenset({Reason.RULE_DISABLED, Reason.BELOW_MINIMUM, Reason.EVIDENCE_TOO_WEAK})
+PLAIN = frozenset({Reason.RULE_DISABLED, Reason.BELOW_MINIMUM, Reason.EVIDENCE_TOO_WEAK, Reason.UNMEASURABLE})
 
 
 def expected_earning(action: Action, settlement: Settlement) -> Transaction:
@@ -49,13 +54,22 @@ def expected_earning(action: Action, settlement: Settlement) -> Transaction:
             for asset, amount in amounts
             if amount
         ),
+        # The payload's hash ties the book to what was recorded: time, quantity, attributes, evidence.
         cause={
             "action": action.id,
             "payload": action.payload,
             "rule": settlement.rule.code,
             "rule_version": str(settlement.rule.version),
+            "revision": str(settlement.revision),
+            **_campaigns(settlement),
         },
     )
+
+
+def _campaigns(settlement: Settlement) -> dict[str, str]:
+    """What part of the points came from campaigns."""
+    given = [f"{award.campaign}={award.points}" for award in settlement.awards if award.points]
+    return {"campaigns": " ".join(given)} if given else {}
 
 
 def problems(action: Action, book: RuleBook, zone: ZoneInfo) -> Iterator[str]:
@@ -68,28 +82,52 @@ def problems(action: Action, book: RuleBook, zone: ZoneInfo) -> Iterator[str]:
         if status is not Status.PENDING:
             yield f"is {status} without settlement"
     elif status is Status.CREDITED:
-        yield from _credit_problems(action, settlement, book)
+        yield from _credit_problems(action, settlement, book, zone)
     elif status in (Status.REJECTED, Status.REVIEW):
         yield from _refusal_problems(action, settlement, book, zone)
     else:
         yield f"is {status} with a settlement"
 
 
-def named_version(action: Action, book: RuleBook) -> RuleVersion | None:
-    """The rule version that the settlement names."""
-    named = action.settlement.rule if action.settlement else None
-    return next((v for v in book.versions.get(action.kind, ()) if named == RuleRef(v.rule, v.version)), None)
+def facts_of(action: Action, kind: Kind, zone: ZoneInfo, district: str | None = None) -> ActFacts:
+    """What conversion needs to know of the act."""
+    lasted = action.ended_at - action.occurred_at if action.ended_at else None
+    return ActFacts(
+        kind=action.kind,
+        quantity=action.quantity,
+        occurred_at=action.occurred_at.astimezone(zone),
+        tier=action.tier,
+        source=action.source,
+        district=district,
+        duration_s=lasted // SECOND if lasted is not None else None,
+        attributes=action.attributes,
+        category=kind.category,
+    )
 
 
-def _credit_problems(action: Action, settlement: Settlement, book: RuleBook) -> Iterator[str]:
-    if (settlement.reason, settlement.period, settlement.claimed_by) != (None, None, None):
+def version_of(action: Action, book: RuleBook) -> RuleVersion | None:
+    """The rule version that was in force for the act by the book that settled it, if that is the one it names."""
+    settlement = action.settlement
+    if settlement is None:
+        return None
+    version = book.version_for(action.kind, action.occurred_at, revision=settlement.revision)
+    is_named = version is not None and settlement.rule == RuleRef(version.rule, version.version)
+    return version if is_named else None
+
+
+def _credit_problems(action: Action, settlement: Settlement, book: RuleBook, zone: ZoneInfo) -> Iterator[str]:
+    if (settlement.reason, settlement.period, settlement.claimed_by, settlement.doubts) != (None, None, None, ()):
         yield "is credited, and yet its settlement says why not"
-    version = named_version(action, book)
+    version = version_of(action, book)
     if version is None:
-        yield f"no rule version {settlement.rule} converts {action.kind}"
-    elif not version.in_force_at(action.occurred_at):
-        yield f"{version.name} was not in force when it happened"
-    elif not _follows(action, settlement, version):
+        yield f"{settlement.rule} was not in force for {action.kind} when it happened"
+        return
+    terms = book.terms_for(action.kind, action.occurred_at, revision=settlement.revision)
+    try:
+        follows = _follows(facts_of(action, book.kinds[action.kind], zone), settlement, version, terms)
+    except UnmeasurableError:
+        follows = False
+    if not follows:
         yield (
             f"{settlement.reduction_mg} mg {settlement.asset} and {settlement.points} points do not follow from "
             f"{settlement.credited_quantity} by {version.name}"
@@ -98,20 +136,32 @@ def _credit_problems(action: Action, settlement: Settlement, book: RuleBook) -> 
         yield f"transaction {settlement.transaction} is not that of its earning"
 
 
-def _follows(action: Action, settlement: Settlement, version: RuleVersion) -> bool:
-    is_full = action.tier >= version.full_credit_tier
-    share = WHOLE if is_full else version.declared_share
-    rate = Ratio(version.factor.numerator * share.numerator, version.factor.denominator * share.denominator)
+def _follows(act: ActFacts, settlement: Settlement, version: RuleVersion, terms: Terms) -> bool:
+    basis = weigh(act, version)
     quantity, reduction_mg = settlement.credited_quantity, settlement.reduction_mg
-    converted_mg = rate.floor_times(quantity)
+    converted_mg = basis.rate.floor_times(quantity)
     # Where a cap in milligrams cut it, the quantity is the least that earns what was left.
-    is_cut = rate.floor_times(quantity - 1) < reduction_mg < converted_mg
+    is_cut = basis.rate.floor_times(quantity - 1) < reduction_mg < converted_mg
     return (
-        1 <= quantity <= min(action.quantity, version.maximum)
+        1 <= quantity <= basis.quantity
         and (reduction_mg == converted_mg or is_cut)
-        and settlement.points == version.points.floor_times(reduction_mg)
-        and settlement.asset == (QUANTIFIED if is_full and version.quantified else RECOGNISED)
+        and settlement.asset == basis.asset
+        and _points_follow(settlement, version, terms)
     )
+
+
+def _points_follow(settlement: Settlement, version: RuleVersion, terms: Terms) -> bool:
+    """Whether the points can be what the reduction earns; exactly that, where no condition and no counter decides."""
+    own = settlement.points - sum(award.points for award in settlement.awards)
+    plain = version.points.floor_times(settlement.reduction_mg)
+    codes = [award.campaign for award in settlement.awards]
+    if len(set(codes)) < len(codes) or not {*codes} <= {campaign.code for campaign in terms.campaigns}:
+        return False
+    raising = [each for each in version.multipliers if each.percent > PERCENT]
+    is_capped = any(cap.measure is Measure.POINTS for cap in (*version.caps, *terms.caps))
+    if version.multipliers or is_capped:
+        return 0 <= own <= multiply(plain, raising)
+    return own == plain
 
 
 def _refusal_problems(action: Action, settlement: Settlement, book: RuleBook, zone: ZoneInfo) -> Iterator[str]:
@@ -122,14 +172,21 @@ def _refusal_problems(action: Action, settlement: Settlement, book: RuleBook, zo
         period=settlement.period,
         rule=settlement.rule,
         claimed_by=settlement.claimed_by,
+        revision=settlement.revision,
+        doubts=settlement.doubts,
     ):
         yield f"is {action.status}, and yet it earned"
-    if reason is None or (reason in FOR_A_PERSON) is not (action.status is Status.REVIEW):
+    if settlement.revision > book.revision:
+        yield f"was settled by revision {settlement.revision} of the rules, which there is not"
+    if bool(settlement.doubts) is not (reason is Reason.IMPLAUSIBLE):
+        yield f"{reason} and doubts {settlement.doubts} do not go together"
+    is_open = reason in FOR_A_PERSON or (reason is Reason.IMPLAUSIBLE and action.status is Status.REVIEW)
+    if reason is None or is_open is not (action.status is Status.REVIEW):
         yield f"is {action.status} because of {reason}"
         return
     if (reason in LOST) is not (settlement.claimed_by is not None):
         yield f"{reason} and claimed by {settlement.claimed_by} do not go together"
-    has_rule = reason not in {*LOST, Reason.PROCESSING_FAILED, Reason.NO_RULE}
+    has_rule = reason not in UNRULED
     if (reason is Reason.CAP_REACHED) is not (settlement.period is not None) or has_rule is not bool(settlement.rule):
         yield f"{reason}, rule {settlement.rule} and period {settlement.period} do not go together"
     elif has_rule:
@@ -138,20 +195,19 @@ def _refusal_problems(action: Action, settlement: Settlement, book: RuleBook, zo
 
 def _unconverted(action: Action, settlement: Settlement, book: RuleBook, zone: ZoneInfo) -> Iterator[str]:
     """Whether the version refuses the act for the reason given."""
-    version = named_version(action, book)
-    if version is None or not version.in_force_at(action.occurred_at):
+    version = version_of(action, book)
+    if version is None:
         yield f"no rule version {settlement.rule} converts {action.kind} of that time"
         return
-    facts = ActFacts(
-        kind=action.kind,
-        quantity=action.quantity,
-        occurred_at=action.occurred_at.astimezone(zone),
-        tier=action.tier,
-        attributes=action.attributes,
-    )
-    reason = convert(facts, version, {}).reason
+    if version.condition or version.multipliers:
+        return  # what a condition said may have hung on the citizen's day
+    facts = facts_of(action, book.kinds[action.kind], zone)
+    terms = book.terms_for(action.kind, action.occurred_at, revision=settlement.revision)
+    reason = convert(facts, version, {}, terms=terms).reason
     refused = Reason(reason.value) if reason else None
     if (refused in PLAIN or settlement.reason in PLAIN) and refused != settlement.reason:
         yield f"{version.name} does not refuse it because of {settlement.reason}"
-    elif settlement.period is not None and settlement.period not in {cap.period for cap in version.caps}:
+        return
+    periods = {cap.period for cap in (*version.caps, *terms.caps)}
+    if settlement.period is not None and settlement.period not in periods:
         yield f"{version.name} has no cap of a {settlement.period}"

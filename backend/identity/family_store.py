@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 from bson import Int64
 from pymongo import DeleteOne
 
-from backend.kernel.errors import IdempotencyConflictError
 from backend.kernel.ids import CitizenId
 from backend.mongo.collections import COUNTER, MOMENT, TEXT, Collection, Index, record
-from backend.mongo.idempotency import IDEMPOTENCY_KEYS, KEPT_FOR
+from backend.mongo.idempotency import claim, claimed_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,18 +53,11 @@ class FamilyWrites:
         Raises:
             IdempotencyConflictError: it was used with another payload.
         """
-        found = await self._tx.find_one(IDEMPOTENCY_KEYS.name, {"_id": use.id})
-        if found is None:
-            return None
-        if found["payload"] != use.payload:
-            raise IdempotencyConflictError(use.key)
-        taken: datetime = found["expires_at"] - KEPT_FOR
-        return taken
+        return await claimed_at(self._tx, use)
 
     async def claim(self, use: Use, now: datetime) -> None:
         """Take the key together with its effect: neither stands without the other."""
-        document = {"_id": use.id, "payload": use.payload, "expires_at": now + KEPT_FOR}
-        await self._tx.insert_many(IDEMPOTENCY_KEYS.name, [document])
+        await claim(self._tx, use, now)
 
     async def family_of(self, citizen: CitizenId) -> str | None:
         """The family the citizen belongs to."""

@@ -23,10 +23,10 @@ from backend.ledger.documents import (
 from backend.ledger.model import Asset, OwnerId, Page, StatementLine, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from backend.ledger.corrections import Standing
-    from backend.mongo.client import Database, Document, Snapshot
+    from backend.mongo.client import Database, Document
     from backend.mongo.transactions import Tx
 
 
@@ -146,15 +146,3 @@ class LedgerReads:
             sort=[("at", order), ("sequence", order)],
         )
         return [statement_line(document, asset) for document in documents]
-
-
-async def stream_transactions(snapshot: Snapshot) -> AsyncIterator[Document]:
-    """Every stored transaction by owner and sequence, for the auditor."""
-    async for document in snapshot.stream(TRANSACTIONS.name, {}, sort=[("owner", 1), ("sequence", 1)]):
-        yield document
-
-
-async def stream_pages(snapshot: Snapshot) -> AsyncIterator[Document]:
-    """Every page by owner, for the auditor."""
-    async for document in snapshot.stream(PAGES.name, {}, sort=[("_id", 1)]):
-        yield document

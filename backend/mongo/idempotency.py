@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from backend.kernel.errors import IdempotencyConflictError
 from backend.kernel.ids import derived_id
 from backend.mongo.collections import MOMENT, TEXT, Collection, Index, record
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backend.mongo.client import Database
+    from backend.mongo.transactions import Tx
 
 KEPT_FOR = timedelta(days=35)
 IDEMPOTENCY_KEYS = Collection(
@@ -36,6 +38,27 @@ class Use:
     def id(self) -> str:
         """The document that stands for the key."""
         return derived_id("key", self.principal, self.operation, self.key)
+
+
+async def claimed_at(tx: Tx, use: Use) -> datetime | None:
+    """When the key took effect, where it did with the same payload.
+
+    Raises:
+        IdempotencyConflictError: it was used with another payload.
+    """
+    found = await tx.find_one(IDEMPOTENCY_KEYS.name, {"_id": use.id})
+    if found is None:
+        return None
+    if found["payload"] != use.payload:
+        raise IdempotencyConflictError(use.key)
+    taken: datetime = found["expires_at"] - KEPT_FOR
+    return taken
+
+
+async def claim(tx: Tx, use: Use, now: datetime) -> None:
+    """Take the key together with its effect: neither stands without the other."""
+    document = {"_id": use.id, "payload": use.payload, "expires_at": now + KEPT_FOR}
+    await tx.insert_many(IDEMPOTENCY_KEYS.name, [document])
 
 
 class IdempotencyKeys:

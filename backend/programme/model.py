@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from datetime import timedelta
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from backend.kernel.units import Ratio  # noqa: TC001 - pydantic reads annotations at run time
+from backend.rules.model import Limit, Limits
+from backend.rules.profile import shipped_profile
+from backend.rules.reading import Fields
+from backend.rules.validation import list_limits_problems
+from backend.rules.wording import read_limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +47,38 @@ class PointsSettings(BaseModel):
     """Whether what a citizen earns goes to what that citizen owes before anything else."""
 
 
+class RulesSettings(BaseModel):
+    """What a programme asks of the rules its staff publish (Tanhui design)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    past_days: int = Field(default=31, ge=0, le=366)
+    """How many days ago a rule may begin when it is published."""
+    backtest_needed: bool = True
+    """Whether a rule is back-tested, or says why not, before it is submitted."""
+
+
+class GridFactor(BaseModel):
+    """What the local grid emits, and who says so: the figure administrators start from in rules of their own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    code: str = Field(pattern=r"^[A-Z][A-Z0-9-]{1,39}$")
+    mg_per_wh: Ratio
+    """Milligrams of CO2e per watt-hour, written ``5978/10``."""
+    year: int = Field(ge=2010, le=2100)
+    """The year it describes."""
+    source_zh: str = Field(min_length=1)
+    source_en: str = Field(min_length=1)
+
+    @field_validator("mg_per_wh", mode="before")
+    @classmethod
+    def _exact(cls, written: object) -> Ratio:
+        return Fields("grid_factor", {"mg_per_wh": written}).ratio("mg_per_wh")
+
+
 class Programme(BaseModel):
-    """One city's deployment."""
+    """One city's deployment; ``limits`` are those it starts with, which administrators may change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -52,13 +89,29 @@ class Programme(BaseModel):
     profile: str
     intake_window_days: int = Field(ge=1, le=366)
     districts: list[str]
+    grid_factor: GridFactor
     points: PointsSettings = PointsSettings()
+    rules: RulesSettings = RulesSettings()
+    limits: tuple[Limit, ...] = ()
 
     @field_validator("time_zone")
     @classmethod
     def _known_zone(cls, name: str) -> str:
         ZoneInfo(name)
         return name
+
+    @field_validator("limits", mode="before")
+    @classmethod
+    def _well_formed(cls, written: object) -> tuple[Limit, ...]:
+        return read_limits({"limits": written}).limits
+
+    @model_validator(mode="after")
+    def _limits_its_own_rules(self) -> Self:
+        profile = shipped_profile(self.profile)
+        kinds = {kind.code: kind for kind in profile.kinds}
+        for problem in list_limits_problems(Limits(revision=0, limits=self.limits), kinds, profile.versions):
+            raise problem
+        return self
 
     @property
     def zone(self) -> ZoneInfo:

@@ -1,20 +1,35 @@
-"""What can be wrong with a rule profile. Read by operators, in English; citizens never see it."""
+"""What can be wrong with rules: told to operators in English and to administrators in their own language."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from backend.kernel.errors import Text
 
 
 @dataclass(eq=False)
 class ProfileError(ValueError):
-    """A profile cannot be used: ``path`` says where (``rules[3].caps[0].limit``), ``problem`` says what is wrong."""
+    """Rules cannot be used: ``path`` says where (``rules[3].caps[0].limit``), ``problem`` says what is wrong.
+
+    A problem of an expression also has its ``line`` and ``column`` there, counted from 1.
+    """
 
     path: str
-    problem: str
+    problem: Text
+    line: int | None = None
+    column: int | None = None
 
     def __str__(self) -> str:
         """Show place and problem on one line."""
-        return f"{self.path}: {self.problem}"
+        place = "" if self.line is None else f" (line {self.line}, column {self.column})"
+        return f"{self.path}{place}: {self.problem.en}"
+
+
+def at(path: str, name: str) -> str:
+    """The path of a field below ``path``."""
+    return ".".join(part for part in (path, name) if part)
 
 
 @dataclass(eq=False)

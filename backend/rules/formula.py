@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import gcd
 from typing import TYPE_CHECKING
 
 from backend.kernel.units import Ratio
@@ -117,11 +118,11 @@ def measure(formula: Formula, quantity: int, attributes: Mapping[str, str], dura
         shared = Ratio(occupants - 1, occupants)
         return Measured(times(times(rate, shared), less(Ratio(1, 1), formula.detour)), quantity)
     if isinstance(formula, OwnBaseline):
-        baseline = _baseline(formula.method, attributes)
+        baseline = own_baseline(formula.method, attributes)
         saved = max(0, baseline - quantity)
         return Measured(rate, min(saved, formula.most.floor_times(baseline)))
     if isinstance(formula, FullPeriods):
-        if duration_s is None:
+        if duration_s is None or duration_s < 0:
             raise UnmeasurableError("endedAt")
         return Measured(rate, min(quantity, duration_s // formula.period_s))
     return Measured(rate, quantity)
@@ -131,7 +132,7 @@ def total(terms: tuple[Term, ...]) -> Ratio:
     """The terms together."""
     result = Ratio(0, 1)
     for term in terms:
-        result = Ratio(
+        result = _lowest(
             result.numerator * term.rate.denominator + term.rate.numerator * result.denominator,
             result.denominator * term.rate.denominator,
         )
@@ -139,8 +140,8 @@ def total(terms: tuple[Term, ...]) -> Ratio:
 
 
 def times(first: Ratio, second: Ratio) -> Ratio:
-    """The exact product."""
-    return Ratio(first.numerator * second.numerator, first.denominator * second.denominator)
+    """The exact product, in lowest terms."""
+    return _lowest(first.numerator * second.numerator, first.denominator * second.denominator)
 
 
 def less(first: Ratio, second: Ratio) -> Ratio:
@@ -149,14 +150,23 @@ def less(first: Ratio, second: Ratio) -> Ratio:
     Raises:
         ValueError: it would be negative: a project that emits more than its baseline reduces nothing.
     """
-    return Ratio(
+    return _lowest(
         first.numerator * second.denominator - second.numerator * first.denominator,
         first.denominator * second.denominator,
     )
 
 
-def _baseline(method: BaselineMethod, attributes: Mapping[str, str]) -> int:
-    """Watt-hours the household would have used, rounded down, from the consumption that its meter's operator tells."""
+def _lowest(numerator: int, denominator: int) -> Ratio:
+    shared = gcd(numerator, denominator)
+    return Ratio(numerator // shared, denominator // shared)
+
+
+def own_baseline(method: BaselineMethod, attributes: Mapping[str, str]) -> int:
+    """Watt-hours the household would have used, rounded down, from the consumption that its meter's operator tells.
+
+    Raises:
+        UnmeasurableError: the history is missing or makes no sense.
+    """
     texts = attributes.get(HISTORY, "").split(",")
     if len(texts) != (WEEK if method is BaselineMethod.MOVING_AVERAGE else 1):
         raise UnmeasurableError(HISTORY)

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 POINT_PER_GRAM = Ratio(1, MG_PER_GRAM)
 HALF = Ratio(1, 2)
 WHOLE = Ratio(1, 1)
+PERCENT = 100
 UNTOLD = Text("", "")
+# The key of the period that never ends.
+ALWAYS = "always"
 
 
 @total_ordering
@@ -64,6 +67,21 @@ class Period(StrEnum):
     YEAR = "YEAR"
     # the whole life of what the cap belongs to: a campaign's budget
     ALWAYS = "ALWAYS"
+
+    def key(self, day: date) -> str:
+        """The span that holds the local ``day``: ``2026-11-21``, ``2026-W47``, ``2026-11``, ``2026`` or ``always``."""
+        match self:
+            case Period.DAY:
+                return day.isoformat()
+            case Period.WEEK:
+                week = day.isocalendar()
+                return f"{week.year:04}-W{week.week:02}"
+            case Period.MONTH:
+                return day.isoformat()[: len("2026-11")]
+            case Period.YEAR:
+                return day.isoformat()[: len("2026")]
+            case Period.ALWAYS:
+                return ALWAYS
 
 
 class Measure(StrEnum):
@@ -166,6 +184,10 @@ class Cap:
     basis: str
     scope: Scope = Scope.CITIZEN
 
+    def key(self, day: date) -> CapKey:
+        """The counter on which an act of the local ``day`` draws."""
+        return CapKey(self.group, self.period.key(day), self.scope)
+
 
 @dataclass(frozen=True, slots=True)
 class CapKey:
@@ -204,6 +226,9 @@ class CapUsage:
                 return self.reduction_mg
             case Measure.POINTS:
                 return self.points
+
+
+UNUSED = CapUsage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,8 +386,27 @@ class ActFacts:
     district: str | None = None
     duration_s: int | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    category: Category | None = None
 
     @property
     def occurred_on(self) -> date:
         """The local day, on which caps count."""
         return self.occurred_at.date()
+
+    @property
+    def variables(self) -> dict[str, int | str | Mapping[str, str]]:
+        """The act in the words of every condition; a duration of -1 and an empty district are not known."""
+        moment = self.occurred_at
+        return {
+            "quantity": self.quantity,
+            "hour": moment.hour,
+            "minute": moment.minute,
+            "weekday": moment.isoweekday(),
+            "month": moment.month,
+            "day": moment.day,
+            "duration_s": -1 if self.duration_s is None else self.duration_s,
+            "district": self.district or "",
+            "tier": self.tier.value,
+            "source": self.source,
+            "attributes": self.attributes,
+        }

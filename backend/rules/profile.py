@@ -1,37 +1,32 @@
-"""Reading a rule profile: YAML text in, checked values out. Stores nothing and knows no citizen."""
+"""Reading a rule profile: YAML text in, checked values out. Stores nothing and knows no citizen.
+
+Kinds and methodologies that come with the software are shared by all profiles; a profile file may add its own, which
+stand in for shared ones of the same code.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeVar
 
-from backend.kernel.units import Unit
+from backend.kernel.errors import Text
 from backend.rules.errors import ProfileError
-from backend.rules.formula import PerQuantity
-from backend.rules.model import (
-    HALF,
-    POINT_PER_GRAM,
-    Cap,
-    Category,
-    Confidence,
-    EvidenceTier,
-    Kind,
-    Measure,
-    Methodology,
-    Period,
-    Profile,
-    RuleVersion,
-)
-from backend.rules.reading import Fields, read_yaml
+from backend.rules.model import Kind, Methodology, Profile
+from backend.rules.reading import read_yaml
 from backend.rules.validation import list_problems
+from backend.rules.wording import KEBAB, read_kind, read_methodology, read_version
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-_SNAKE = r"[a-z][a-z0-9_]{0,39}"
-_PROFILE_CODE = r"[a-z][a-z0-9-]{0,39}"
-_CAPITALS = r"[A-Z][A-Z0-9-]{1,39}"
-_EARLIEST_YEAR = 1990
+    from backend.rules.reading import Fields
+
+Item = TypeVar("Item", Kind, Methodology)
+
+_KINDS = "kinds"
+_METHODOLOGIES = "methodologies"
 
 
 def load_profile(text: str) -> Profile:
@@ -41,28 +36,28 @@ def load_profile(text: str) -> Profile:
         ProfileError: it cannot be read or contradicts itself; the path says where.
     """
     fields = read_yaml(text)
-    code = fields.text("profile", _PROFILE_CODE)
+    code = fields.text("profile", KEBAB)
     name_zh, name_en = fields.text("name_zh"), fields.text("name_en")
-    methodologies = _read_methodologies(fields)
-    kinds = tuple(_read_kind(entry) for entry in fields.mappings("kinds"))
-    versions = tuple(_read_version(entry, code, methodologies) for entry in fields.mappings("rules"))
+    methodologies = {**shipped_methodologies(), **_read_coded(fields, _METHODOLOGIES, read_methodology)}
+    kinds = {**shipped_kinds(), **_read_coded(fields, _KINDS, read_kind)}
+    versions = tuple(
+        read_version(entry, profile=code, methodologies=methodologies) for entry in fields.mappings("rules")
+    )
     fields.close()
-    profile = Profile(code=code, name_zh=name_zh, name_en=name_en, kinds=kinds, versions=versions)
+    profile = Profile(code=code, name_zh=name_zh, name_en=name_en, kinds=tuple(kinds.values()), versions=versions)
     for problem in list_problems(profile):
         raise problem
-    unused = methodologies.keys() - {version.methodology.code for version in versions}
-    if unused:
-        raise ProfileError(f"methodologies[{min(unused)}]", "no rule takes its factor from it")
     return profile
 
 
 def list_shipped_profiles() -> tuple[str, ...]:
     """Codes of the profiles that come with the software."""
-    folder = resources.files("backend.rules").joinpath("profiles")
-    names = (entry.name for entry in folder.iterdir())
-    return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
+    names = (entry.name for entry in resources.files("backend.rules").joinpath("profiles").iterdir())
+    found = {name.removesuffix(".yaml") for name in names if name.endswith(".yaml")}
+    return tuple(sorted(found - {_KINDS, _METHODOLOGIES}))
 
 
+@cache
 def shipped_profile(code: str) -> Profile:
     """The profile of that code that comes with the software.
 
@@ -71,99 +66,51 @@ def shipped_profile(code: str) -> Profile:
     """
     shipped = list_shipped_profiles()
     if code not in shipped:
-        raise ProfileError(code, f"not shipped; shipped are: {', '.join(shipped)}")
-    file = resources.files("backend.rules").joinpath("profiles", f"{code}.yaml")
-    profile = load_profile(file.read_text(encoding="utf-8"))
+        names = ", ".join(shipped)
+        raise ProfileError(code, Text(f"没有随附此口径；随附的有：{names}", f"not shipped; shipped are: {names}"))
+    profile = load_profile(_shipped_text(code))
     if profile.code != code:
-        raise ProfileError(f"{code}.yaml", f"holds the profile {profile.code}")
+        raise ProfileError(f"{code}.yaml", Text(f"所载口径为 {profile.code}", f"holds the profile {profile.code}"))
     return profile
 
 
-def _read_methodologies(fields: Fields) -> Mapping[str, Methodology]:
-    found: dict[str, Methodology] = {}
-    for entry in fields.mappings("methodologies"):
-        methodology = Methodology(
-            code=entry.text("code", _CAPITALS),
-            title_zh=entry.text("title_zh"),
-            title_en=entry.text("title_en"),
-            publisher=entry.text("publisher"),
-            year=entry.integer("year", at_least=_EARLIEST_YEAR),
-            number=entry.optional_text("number"),
-        )
-        entry.close()
-        if methodology.code in found:
-            raise entry.problem("code", f"{methodology.code} is given twice")
-        found[methodology.code] = methodology
+@cache
+def shipped_kinds() -> Mapping[str, Kind]:
+    """The kinds that come with the software, by code.
+
+    Raises:
+        ProfileError: they cannot be read.
+    """
+    return _read_shared(_KINDS, read_kind)
+
+
+@cache
+def shipped_methodologies() -> Mapping[str, Methodology]:
+    """The methodologies that come with the software, by code.
+
+    Raises:
+        ProfileError: they cannot be read.
+    """
+    return _read_shared(_METHODOLOGIES, read_methodology)
+
+
+def _read_shared(name: str, read: Callable[[Fields], Item]) -> Mapping[str, Item]:
+    fields = read_yaml(_shipped_text(name))
+    found = _read_coded(fields, name, read)
+    fields.close()
+    return MappingProxyType(found)
+
+
+def _shipped_text(name: str) -> str:
+    return resources.files("backend.rules").joinpath("profiles", f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _read_coded(fields: Fields, name: str, read: Callable[[Fields], Item]) -> dict[str, Item]:
+    found: dict[str, Item] = {}
+    for entry in fields.mappings(name, optional=True):
+        place = entry.at("code")
+        item = read(entry)
+        if item.code in found:
+            raise ProfileError(place, Text(f"{item.code} 出现两次", f"{item.code} is given twice"))
+        found[item.code] = item
     return found
-
-
-def _read_kind(entry: Fields) -> Kind:
-    claims = tuple(_read_names(path, value) for path, value in entry.items("claims", optional=True))
-    required = tuple(_name(path, value) for path, value in entry.items("required_attributes", optional=True))
-    kind = Kind(
-        code=entry.text("code", _SNAKE),
-        unit=entry.choice("unit", Unit),
-        category=entry.choice("category", Category),
-        name_zh=entry.text("name_zh"),
-        name_en=entry.text("name_en"),
-        maximum=entry.integer("maximum"),
-        claims=claims,
-        required_attributes=required,
-        has_duration=entry.flag("has_duration", default=False),
-    )
-    entry.close()
-    return kind
-
-
-def _read_names(path: str, value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value:
-        raise ProfileError(path, "must be a non-empty list of attribute names")
-    return tuple(_name(f"{path}[{index}]", name) for index, name in enumerate(value))
-
-
-def _name(path: str, value: object) -> str:
-    return Fields(path, {"name": value}).text("name", _SNAKE)
-
-
-def _read_version(entry: Fields, profile: str, methodologies: Mapping[str, Methodology]) -> RuleVersion:
-    source = entry.text("methodology")
-    if source not in methodologies:
-        raise entry.problem("methodology", f"{source} is not among the methodologies")
-    version = RuleVersion(
-        rule=entry.text("code", _CAPITALS),
-        version=entry.integer("version"),
-        kind=entry.text("kind", _SNAKE),
-        profile=profile,
-        methodology=methodologies[source],
-        formula=PerQuantity(entry.ratio("factor")),
-        points=entry.ratio("points", default=POINT_PER_GRAM),
-        quantified=entry.flag("quantified"),
-        full_credit_tier=entry.choice("full_credit_tier", EvidenceTier),
-        declared_share=entry.ratio("declared_share", default=HALF),
-        minimum=entry.integer("minimum"),
-        maximum=entry.integer("maximum"),
-        bounds_basis=entry.text("bounds_basis"),
-        caps=tuple(_read_cap(cap) for cap in entry.mappings("caps")),
-        confidence=entry.choice("confidence", Confidence),
-        note_zh=entry.text("note_zh"),
-        note_en=entry.text("note_en"),
-        valid_from=entry.moment("valid_from"),
-        valid_to=entry.moment("valid_to"),
-        enabled=entry.flag("enabled", default=True),
-        why_disabled_zh=entry.optional_text("why_disabled_zh"),
-        why_disabled_en=entry.optional_text("why_disabled_en"),
-    )
-    entry.close()
-    return version
-
-
-def _read_cap(entry: Fields) -> Cap:
-    cap = Cap(
-        group=entry.text("group", _SNAKE),
-        period=entry.choice("period", Period),
-        measure=entry.choice("measure", Measure),
-        limit=entry.integer("limit"),
-        basis=entry.text("basis"),
-    )
-    entry.close()
-    return cap

@@ -1,219 +1,152 @@
-"""Kinds and rule versions in MongoDB. A published version is inserted once and never changed."""
+"""What is published, in MongoDB: kinds, rule versions, campaigns, limits. Inserted once, never changed or deleted.
+
+Each document holds the wording (``backend.rules.wording``) and beside it the number and the moment of the publication
+that brought it, and the draft it comes from; what comes with the software has none.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime
-from enum import Enum
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from bson import Int64
 
-from backend.kernel.units import Ratio, Unit
-from backend.mongo.collections import (
-    AMOUNT,
-    COUNTER,
-    FLAG,
-    LONG,
-    MOMENT,
-    TEXT,
-    Collection,
-    Index,
-    list_of,
-    nullable,
-    one_of,
-    record,
-)
-from backend.rules.formula import PerQuantity
-from backend.rules.model import (
-    Cap,
-    Category,
-    Confidence,
-    EvidenceTier,
-    Kind,
-    Measure,
-    Methodology,
-    Period,
-    RuleVersion,
+from backend.mongo.collections import AMOUNT, MOMENT, TEXT, Collection, Index, nullable, record
+from backend.rules.wording import (
+    read_campaign,
+    read_kind,
+    read_limits,
+    read_version,
+    write_campaign,
+    write_kind,
+    write_limits,
+    write_version,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from backend.mongo.client import Database, Document
     from backend.mongo.transactions import Tx
+    from backend.rules.model import Campaign, Kind, Limits, RuleVersion
 
-_RATIO = record({"numerator": COUNTER, "denominator": AMOUNT})
-KINDS = Collection(
-    "rule_kinds",
-    record(
-        {
-            "_id": TEXT,
-            "unit": one_of(*Unit),
-            "category": one_of(*Category),
-            "name_zh": TEXT,
-            "name_en": TEXT,
-            "maximum": AMOUNT,
-            "claims": list_of(list_of(TEXT)),
-            "required_attributes": list_of(TEXT),
-            "has_duration": FLAG,
-        }
-    ),
-)
+WORDING: Mapping[str, Any] = {"bsonType": "object"}
+_PUBLISHED = {"revision": AMOUNT, "published_at": MOMENT, "draft": nullable(TEXT), "wording": WORDING}
+KINDS = Collection("rule_kinds", record({"_id": TEXT, **_PUBLISHED}))
 VERSIONS = Collection(
     "rule_versions",
-    record(
-        {
-            "_id": TEXT,
-            "rule": TEXT,
-            "version": AMOUNT,
-            "kind": TEXT,
-            "profile": TEXT,
-            "methodology": record(
-                {
-                    "code": TEXT,
-                    "title_zh": TEXT,
-                    "title_en": TEXT,
-                    "publisher": TEXT,
-                    "year": LONG,
-                    "number": nullable(TEXT),
-                }
-            ),
-            "factor": _RATIO,
-            "quantified": FLAG,
-            "full_credit_tier": one_of(*(tier.value for tier in EvidenceTier)),
-            "minimum": AMOUNT,
-            "maximum": AMOUNT,
-            "bounds_basis": TEXT,
-            "caps": list_of(
-                record(
-                    {
-                        "group": TEXT,
-                        "period": one_of(*Period),
-                        "measure": one_of(*Measure),
-                        "limit": AMOUNT,
-                        "basis": TEXT,
-                    }
-                )
-            ),
-            "confidence": one_of(*Confidence),
-            "note_zh": TEXT,
-            "note_en": TEXT,
-            "points": _RATIO,
-            "declared_share": _RATIO,
-            "valid_from": nullable(MOMENT),
-            "valid_to": nullable(MOMENT),
-            "enabled": FLAG,
-            "why_disabled_zh": nullable(TEXT),
-            "why_disabled_en": nullable(TEXT),
-            "revision": COUNTER,
-            "published_at": nullable(MOMENT),
-        }
-    ),
-    (Index("kind_valid_from", [("kind", 1), ("valid_from", 1)]),),
+    record({"_id": TEXT, "profile": TEXT, "rule": TEXT, "version": AMOUNT, "kind": TEXT, **_PUBLISHED}),
+    (Index("kind_revision", [("kind", 1), ("revision", 1)]), Index("rule_version", [("rule", 1), ("version", 1)])),
 )
+CAMPAIGNS = Collection(
+    "rule_campaigns",
+    record({"_id": TEXT, "code": TEXT, **_PUBLISHED}),
+    (Index("code_revision", [("code", 1), ("revision", 1)]),),
+)
+LIMITS = Collection("rule_limits", record({"_id": TEXT, **_PUBLISHED}))
 # One document that every publication changes: who read it inside a transaction converts by what is published now.
-REVISION = Collection("rule_revision", record({"_id": TEXT, "revision": AMOUNT}))
+REVISION = Collection("rule_revision", record({"_id": TEXT, "revision": AMOUNT, "published_at": MOMENT}))
 REVISION_ID = "rules"
-COLLECTIONS = (KINDS, VERSIONS, REVISION)
+COLLECTIONS = (KINDS, VERSIONS, CAMPAIGNS, LIMITS, REVISION)
 MAX_VERSIONS = 10_000
+_TICK = timedelta(milliseconds=1)
 
 
-def _encode(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, tuple):
-        return [_encode(item) for item in value]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return Int64(value)
-    assert value is None or isinstance(value, str | bool | datetime)
-    return value
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One publication of the rule book: its number, and when. Later ones have later moments."""
+
+    revision: int
+    at: datetime
 
 
-def kind_to_document(kind: Kind) -> Document:
-    """The kind as stored."""
-    document: Document = _encode(kind)
-    for name in ("exclusion", "motion", "evidence_zh", "evidence_en", "icon"):
-        del document[name]
-    return {"_id": document.pop("code"), **document}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What is in the rule book, or what one publication brings to it."""
+
+    kinds: Sequence[Kind] = ()
+    versions: Sequence[RuleVersion] = ()
+    campaigns: Sequence[Campaign] = ()
+    limits: Sequence[Limits] = ()
+    publications: Sequence[Publication] = ()
+    # Ids of documents that come from drafts of this programme's staff.
+    drafted: frozenset[str] = field(default_factory=frozenset)
+
+    def __bool__(self) -> bool:
+        return bool(self.kinds or self.versions or self.campaigns or self.limits)
 
 
-def version_to_document(version: RuleVersion) -> Document:
-    """The rule version as stored."""
-    document: Document = _encode(version)
-    document["factor"] = document.pop("formula")["rate"]
-    for name in ("condition", "multipliers"):
-        del document[name]
-    document["methodology"] = {
-        name: value for name, value in document["methodology"].items() if not isinstance(value, list)
+def to_stored(value: Any) -> Any:
+    """A plain value as BSON keeps it: whole numbers of 64 bits."""
+    if isinstance(value, dict):
+        return {name: to_stored(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [to_stored(inner) for inner in value]
+    return Int64(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def from_stored(value: Any) -> Any:
+    """The plain value that was stored."""
+    if isinstance(value, dict):
+        return {name: from_stored(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [from_stored(inner) for inner in value]
+    return int(value) if isinstance(value, Int64) else value
+
+
+def version_id(version: RuleVersion) -> str:
+    """The name under which a version can be published once."""
+    return f"{version.profile}/{version.rule}/{version.version}"
+
+
+def version_to_document(version: RuleVersion, draft: str | None = None) -> Document:
+    """The published rule version as stored."""
+    return {
+        "_id": version_id(version),
+        "profile": version.profile,
+        "rule": version.rule,
+        "version": Int64(version.version),
+        "kind": version.kind,
+        "revision": Int64(version.revision),
+        "published_at": version.published_at,
+        "draft": draft,
+        "wording": to_stored(write_version(version)),
     }
-    document["caps"] = [{name: value for name, value in cap.items() if name != "scope"} for cap in document["caps"]]
-    return {"_id": f"{version.profile}/{version.rule}/{version.version}", **document}
-
-
-def _ratio(document: Mapping[str, Any]) -> Ratio:
-    return Ratio(int(document["numerator"]), int(document["denominator"]))
-
-
-def kind_from_document(document: Mapping[str, Any]) -> Kind:
-    """The stored kind."""
-    return Kind(
-        code=document["_id"],
-        unit=Unit(document["unit"]),
-        category=Category(document["category"]),
-        name_zh=document["name_zh"],
-        name_en=document["name_en"],
-        maximum=int(document["maximum"]),
-        claims=tuple(tuple(names) for names in document["claims"]),
-        required_attributes=tuple(document["required_attributes"]),
-        has_duration=document["has_duration"],
-    )
 
 
 def version_from_document(document: Mapping[str, Any]) -> RuleVersion:
     """The stored rule version."""
-    methodology = document["methodology"]
-    return RuleVersion(
-        rule=document["rule"],
-        version=int(document["version"]),
-        kind=document["kind"],
-        profile=document["profile"],
-        methodology=Methodology(**{**methodology, "year": int(methodology["year"])}),
-        formula=PerQuantity(_ratio(document["factor"])),
-        quantified=document["quantified"],
-        full_credit_tier=EvidenceTier(document["full_credit_tier"]),
-        minimum=int(document["minimum"]),
-        maximum=int(document["maximum"]),
-        bounds_basis=document["bounds_basis"],
-        caps=tuple(
-            Cap(
-                group=cap["group"],
-                period=Period(cap["period"]),
-                measure=Measure(cap["measure"]),
-                limit=int(cap["limit"]),
-                basis=cap["basis"],
-            )
-            for cap in document["caps"]
+    version = read_version(from_stored(document["wording"]))
+    return dataclasses.replace(version, revision=int(document["revision"]), published_at=document["published_at"])
+
+
+def _published(documents: Mapping[str, Sequence[Document]]) -> Published:
+    everything = [document for found in documents.values() for document in found]
+    publications = {int(document["revision"]): document["published_at"] for document in everything}
+    return Published(
+        kinds=tuple(read_kind(from_stored(document["wording"])) for document in documents[KINDS.name]),
+        versions=tuple(version_from_document(document) for document in documents[VERSIONS.name]),
+        campaigns=tuple(
+            dataclasses.replace(read_campaign(from_stored(document["wording"])), revision=int(document["revision"]))
+            for document in documents[CAMPAIGNS.name]
         ),
-        confidence=Confidence(document["confidence"]),
-        note_zh=document["note_zh"],
-        note_en=document["note_en"],
-        points=_ratio(document["points"]),
-        declared_share=_ratio(document["declared_share"]),
-        valid_from=document["valid_from"],
-        valid_to=document["valid_to"],
-        enabled=document["enabled"],
-        why_disabled_zh=document["why_disabled_zh"],
-        why_disabled_en=document["why_disabled_en"],
-        revision=int(document["revision"]),
-        published_at=document["published_at"],
+        limits=tuple(
+            dataclasses.replace(read_limits(from_stored(document["wording"])), revision=int(document["revision"]))
+            for document in documents[LIMITS.name]
+        ),
+        publications=tuple(Publication(revision, publications[revision]) for revision in sorted(publications)),
+        drafted=frozenset(document["_id"] for document in everything if document["draft"] is not None),
     )
 
 
+_CONTENT = (KINDS.name, VERSIONS.name, CAMPAIGNS.name, LIMITS.name)
+
+
 class RuleStore:
-    """Kinds and versions as committed."""
+    """What is published, as committed."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -223,11 +156,15 @@ class RuleStore:
         document = await self._database.find_one(REVISION.name, {"_id": REVISION_ID})
         return int(document["revision"]) if document else 0
 
-    async def load(self) -> tuple[list[Kind], list[RuleVersion]]:
-        """All kinds and all versions."""
-        kinds = await self._database.find(KINDS.name, {}, limit=MAX_VERSIONS, sort=[("_id", 1)])
-        versions = await self._database.find(VERSIONS.name, {}, limit=MAX_VERSIONS, sort=[("_id", 1)])
-        return [kind_from_document(kind) for kind in kinds], [version_from_document(version) for version in versions]
+    async def load(self, revision: int) -> Published:
+        """All that was published up to ``revision``."""
+        query = {"revision": {"$lte": Int64(revision)}}
+        return _published(
+            {
+                name: await self._database.find(name, query, limit=MAX_VERSIONS, sort=[("revision", 1), ("_id", 1)])
+                for name in _CONTENT
+            }
+        )
 
 
 class RuleWrites:
@@ -241,17 +178,54 @@ class RuleWrites:
         document = await self._tx.find_one(REVISION.name, {"_id": REVISION_ID})
         return int(document["revision"]) if document else 0
 
-    async def known(self) -> dict[str, Document]:
-        """All stored kinds and versions by id."""
-        kinds, versions = await self._tx.find(KINDS.name, {}), await self._tx.find(VERSIONS.name, {})
-        return {document["_id"]: document for document in (*kinds, *versions)}
+    async def published(self) -> Published:
+        """All that is published, as this transaction sees it."""
+        return _published({name: await self._tx.find(name, {}) for name in _CONTENT})
 
-    async def publish(self, kinds: Sequence[Document], versions: Sequence[Document], revision: int) -> None:
-        """Insert what is new and count the revision up to ``revision``."""
-        await self._tx.insert_many(KINDS.name, kinds)
-        await self._tx.insert_many(VERSIONS.name, versions)
-        if revision == 1:
-            await self._tx.insert_many(REVISION.name, [{"_id": REVISION_ID, "revision": Int64(1)}])
+    async def publish(self, content: Published, now: datetime, *, draft: str | None = None) -> Publication:
+        """Insert the content as the next publication; nobody else can publish at the same time."""
+        found = await self._tx.find_one(REVISION.name, {"_id": REVISION_ID})
+        last = int(found["revision"]) if found else 0
+        # So that what was known at a moment never depends on whose clock is ahead.
+        publication = Publication(last + 1, max(now, found["published_at"] + _TICK) if found else now)
+        state = {"revision": Int64(publication.revision), "published_at": publication.at}
+        if found is None:
+            await self._tx.insert_many(REVISION.name, [{"_id": REVISION_ID, **state}])
         else:
-            change = {"$set": {"revision": Int64(revision)}}
-            await self._tx.update_one(REVISION.name, {"_id": REVISION_ID, "revision": Int64(revision - 1)}, change)
+            await self._tx.update_one(REVISION.name, {"_id": REVISION_ID, "revision": Int64(last)}, {"$set": state})
+        for name, documents in _documents(content, publication, draft):
+            await self._tx.insert_many(name, documents)
+        return publication
+
+
+def _documents(
+    content: Published, publication: Publication, draft: str | None
+) -> Iterable[tuple[str, Sequence[Document]]]:
+    def published(document_id: str, wording: Mapping[str, Any], **more: Any) -> Document:
+        return {
+            "_id": document_id,
+            **more,
+            "revision": Int64(publication.revision),
+            "published_at": publication.at,
+            "draft": draft,
+            "wording": to_stored(wording),
+        }
+
+    yield KINDS.name, [published(kind.code, write_kind(kind)) for kind in content.kinds]
+    yield (
+        VERSIONS.name,
+        [
+            version_to_document(
+                dataclasses.replace(version, revision=publication.revision, published_at=publication.at), draft
+            )
+            for version in content.versions
+        ],
+    )
+    yield (
+        CAMPAIGNS.name,
+        [
+            published(f"{campaign.code}/{publication.revision}", write_campaign(campaign), code=campaign.code)
+            for campaign in content.campaigns
+        ],
+    )
+    yield LIMITS.name, [published(str(publication.revision), write_limits(limits)) for limits in content.limits]

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backend.kernel.units import Ratio
+from backend.rules.formula import PerQuantity
 from backend.rules.profile import shipped_profile
+from backend.rules.wording import Family
 from schemas.operations import read_operation
 
 if TYPE_CHECKING:
+    from backend.kernel.clock import ManualClock
     from backend.runtime import Services
     from tests.api.client import Api
 
@@ -23,11 +26,23 @@ VERSIONS = (
     "query ($code: String!) { rule(code: $code) { code versions { version validFrom validTo factor { numerator } } } }"
 )
 TURN = datetime(2031, 1, 1, tzinfo=UTC)
+KIND = next(kind for kind in shipped_profile("conservative").kinds if kind.code == "bus_ride")
+SKELETON = "scope applicability additionality duplicateClaims boundary baseline formula monitoring verification"
 BUS_RIDE = {
     "code": "R-BUS2",
     "version": 1,
-    "kind": {"code": "bus_ride", "name": "Bus ride, distance unknown", "unit": "COUNT", "category": "TRANSIT"},
+    "kind": {
+        "code": KIND.code,
+        "name": "Bus ride, distance unknown",
+        "unit": "COUNT",
+        "category": "TRANSIT",
+        "icon": KIND.icon,
+        "evidence": KIND.evidence_en,
+    },
     "factor": {"numerator": 80_000, "denominator": 1},
+    "formula": {"family": "PER_QUANTITY", "rate": {"numerator": 80_000, "denominator": 1}},
+    "condition": None,
+    "multipliers": [],
     "quantified": False,
     "enabled": True,
     "whyDisabled": None,
@@ -45,8 +60,10 @@ BUS_RIDE = {
 }
 
 
-async def test_a_rule_shows_its_factor_caps_and_source(api: Api) -> None:
-    assert (await api.post(RULES, {"kind": "bus_ride"})).result == [BUS_RIDE]
+async def test_a_rule_shows_its_factor_caps_and_source(api: Api, clock: ManualClock) -> None:
+    (shown,) = (await api.post(RULES, {"kind": "bus_ride"})).result
+    assert datetime.fromisoformat(shown.pop("publishedAt")) <= clock.now()
+    assert shown == BUS_RIDE
 
 
 async def test_a_rule_is_explained_in_chinese(api: Api) -> None:
@@ -54,6 +71,37 @@ async def test_a_rule_is_explained_in_chinese(api: Api) -> None:
     assert shown["kind"]["name"] == "公交（里程未知）"
     assert shown["note"] == "里程未知时按每次 80 克计，泸州、北京和蚂蚁森林的取值一致。"
     assert shown["methodology"]["title"] == "泸州绿芽积分（中华环保联合会绿普惠云算法）"
+
+
+async def test_a_methodology_tells_its_nine_parts_in_the_readers_language(api: Api) -> None:
+    told = next(v for v in shipped_profile("conservative").versions if v.kind == "bus_ride").methodology
+    document = f'{{ rules(kind: "bus_ride") {{ methodology {{ {SKELETON} }} }} }}'
+    for language, index in (("zh", 0), ("en", 1)):
+        (shown,) = (await api.post(document, language=language)).result
+        texts = shown["methodology"]
+        assert len(texts) == 9
+        assert texts["scope"] == told.scope[index]
+        assert texts["duplicateClaims"] == told.duplicate_claims[index]
+        assert texts["verification"] == told.verification[index]
+
+
+async def test_every_family_of_formulas_is_shown(api: Api) -> None:
+    terms = "{ name rate { numerator denominator } }"
+    fields = f"family baseline {terms} project {terms} detour {{ numerator }} method most {{ numerator }} periodS"
+    shown = (await api.post(f"{{ rules {{ kind {{ code }} formula {{ {fields} }} }} }}")).result
+    formulas = {rule["kind"]["code"]: rule["formula"] for rule in shown}
+    assert {formula["family"] for formula in formulas.values()} == {family.value for family in Family}
+    given = {
+        formula["family"]: {name for name, value in formula.items() if value is not None}
+        for formula in formulas.values()
+    }
+    assert given == {
+        "PER_QUANTITY": {"family"},
+        "BASELINE_MINUS_PROJECT": {"family", "baseline", "project"},
+        "CARPOOL": {"family", "detour"},
+        "OWN_BASELINE": {"family", "method", "most"},
+        "FULL_PERIODS": {"family", "periodS"},
+    }
 
 
 async def test_a_rule_that_is_switched_off_says_why(api: Api) -> None:
@@ -91,7 +139,8 @@ async def test_the_version_in_force_at_a_moment_is_shown(api: Api, services: Ser
     profile = shipped_profile("conservative")
     tram = dataclasses.replace(profile.kinds[0], code="tram", claims=())
     first = dataclasses.replace(profile.versions[0], rule="R-TRAM", kind="tram", valid_from=None, valid_to=TURN)
-    second = dataclasses.replace(first, version=2, factor=Ratio(7, 1), valid_from=TURN, valid_to=None)
+    formula = PerQuantity(Ratio(7, 1))
+    second = dataclasses.replace(first, version=2, formula=formula, valid_from=TURN, valid_to=None)
     await services.rules.publish(dataclasses.replace(profile, kinds=(tram,), versions=(first, second)))
 
     for moment, versions in (

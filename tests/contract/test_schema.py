@@ -39,10 +39,17 @@ OPERATIONS = sorted((Path(__file__).parents[2] / "schemas" / "operations").glob(
 PUBLIC_MUTATIONS: dict[str, str] = {}
 # Lists that are no connections, and what bounds them.
 BOUNDED_LISTS = {
+    "AdminQuery.campaigns": "those that have not ended",
+    "Campaign.kinds": "written by staff, each once",
     "Citizen.pointLots": "one a month of their life, and one a day of grace",
+    "DraftBacktest.figures": "a dozen names",
     "Family.members": "at most eight",
+    "Formula.baseline": "written in the rule",
+    "Formula.project": "written in the rule",
     "PeriodStatement.movements": "at most 2,000, else refused",
     "Kind.requiredAttributes": "written in the rule profile",
+    "ProgrammeLimit.categories": "nine exist",
+    "ProgrammeLimit.kinds": "written by staff, each once",
     "Programme.districts": "written in the preset",
     "Provenance.origins": "refused beyond 1,000",
     "Provenance.uses": "refused beyond 1,000",
@@ -52,7 +59,12 @@ BOUNDED_LISTS = {
     "Receipt.path": "levels of the tree over a block, about 14",
     "RecordedActions.results": "as many as actions, at most 500",
     "Rule.versions": "written in the rule profile",
+    "RuleDraft.limits": "written by staff",
+    "RuleDraft.problems": "one or two a field",
+    "RuleLogEntry.difference": "one a field",
+    "RuleProblems.problems": "one or two a field",
     "RuleVersion.caps": "written in the rule profile",
+    "RuleVersion.multipliers": "written in the rule",
     "Staff.roles": "three roles exist",
 }
 
@@ -180,6 +192,6 @@ def test_every_connection_takes_the_four_arguments() -> None:
         for field, definition in shown.fields.items()
         if get_named_type(definition.type).name.endswith("Connection")
     }
-    assert set(found) == {"Citizen.actions", "Citizen.statement"}
+    assert set(found) == {"AdminQuery.ruleDrafts", "AdminQuery.ruleLog", "Citizen.actions", "Citizen.statement"}
     for arguments in found.values():
         assert arguments[-4:] == ["first", "after", "last", "before"]

@@ -15,6 +15,8 @@ from backend.ledger.documents import PAGES, TRANSACTIONS
 from backend.mongo.client import open_database
 from backend.mongo.collections import COUNTER, TEXT, Collection, Index, record
 from backend.mongo.migrations import Step, migrate
+from backend.rules.drafts_store import LOG
+from backend.rules.store import VERSIONS
 from backend.runtime import COLLECTIONS
 
 if TYPE_CHECKING:
@@ -50,6 +52,28 @@ TRANSACTION = {
     "postings": [POSTING],
     "lines": [LINE],
     "cause": {},
+}
+VERSION = {
+    "_id": "conservative/R-BUS2/1",
+    "profile": "conservative",
+    "rule": "R-BUS2",
+    "version": Int64(1),
+    "kind": "bus_ride",
+    "revision": Int64(1),
+    "published_at": NOW,
+    "draft": None,
+    "wording": {"rule": "R-BUS2"},
+}
+ENTRY = {
+    "_id": "draft_1/000001",
+    "at": NOW,
+    "actor": "staff:root",
+    "step": "DRAFT",
+    "subject": "rule:R-BUS2",
+    "draft": "draft_1",
+    "reason": "",
+    "difference": [{"path": "minimum", "before": None, "after": "1"}],
+    "revision": None,
 }
 
 
@@ -130,6 +154,32 @@ async def test_the_server_itself_refuses_a_transaction_no_ledger_writes(
     with pytest.raises(WriteError, match="Document failed validation"):
         await database.raw[TRANSACTIONS.name].insert_one(transaction)
     await database.raw[TRANSACTIONS.name].insert_one(TRANSACTION)
+
+
+@pytest.mark.parametrize(
+    ("collection", "document", "changes"),
+    [
+        (
+            VERSIONS,
+            VERSION,
+            [{"revision": 1}, {"revision": Int64(0)}, {"published_at": None}, {"wording": "text"}, {"status": "x"}],
+        ),
+        (
+            LOG,
+            ENTRY,
+            [{"step": "UNDO"}, {"actor": None}, {"difference": [{"path": "minimum"}]}, {"revision": 1}, {"note": "x"}],
+        ),
+    ],
+    ids=["version", "log"],
+)
+async def test_the_server_itself_refuses_rules_and_entries_that_nobody_writes(
+    database: Database, collection: Collection, document: dict[str, Any], changes: list[dict[str, Any]]
+) -> None:
+    await migrate(database, [collection])
+    for change in changes:
+        with pytest.raises(WriteError, match="Document failed validation"):
+            await database.raw[collection.name].insert_one({**document, **change})
+    await database.raw[collection.name].insert_one(document)
 
 
 async def test_a_changed_declaration_changes_validator_and_indexes(database: Database) -> None:

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from bson import Int64
 
+from backend.actions.documents import ACTIONS, action_to_document
 from backend.actions.model import Reason, Status
 from backend.actions.settling import SETTLED_TOPIC, FenceLostError, _Holding
-from backend.actions.store import ACTIONS, ActionStore, action_to_document
+from backend.actions.store import ActionStore
 from backend.audit import audit_books
 from backend.kernel.ids import CitizenId, ShardNumber, shard_of
 from backend.kernel.units import INT64_MAX, Ratio
 from backend.ledger.model import POINTS, citizen_owner
 from backend.outbox.relay import GRACE, OUTBOX
+from backend.rules.formula import PerQuantity
 from backend.rules.model import EvidenceTier
 from backend.rules.store import VERSIONS, version_to_document
 from backend.runtime import citizen_channel
@@ -155,8 +157,8 @@ async def test_caps_turn_at_midnight_in_the_programmes_zone(services: Services, 
     clock.current = datetime(2026, 11, 5, 12, tzinfo=UTC)
     midnight = datetime(2026, 11, 3, 16, tzinfo=UTC)
     moments = {
-        **{f"before-{n}": midnight - timedelta(milliseconds=1, minutes=n) for n in range(5)},
-        **{f"after-{n}": midnight + timedelta(minutes=n) for n in range(5)},
+        **{f"before-{n}": midnight - timedelta(milliseconds=1, minutes=20 * n) for n in range(5)},
+        **{f"after-{n}": midnight + timedelta(minutes=20 * n) for n in range(5)},
     }
     actions = [
         await services.actions.record(citizen(), bus_ride(ref, occurred_at=moment), key=f"key-{ref}")
@@ -189,7 +191,7 @@ async def test_an_act_is_converted_by_the_rule_of_its_moment(services: Services,
     book = await services.rules.book()
     [first] = book.versions["bus_ride"]
     closed = dataclasses.replace(first, valid_to=change)
-    second = dataclasses.replace(first, version=2, valid_from=change, factor=Ratio(160_000, 1))
+    second = dataclasses.replace(first, version=2, valid_from=change, formula=PerQuantity(Ratio(160_000, 1)))
     collection = services.database.raw[VERSIONS.name]
     await collection.replace_one({"_id": version_to_document(first)["_id"]}, version_to_document(closed))
     await collection.insert_one(version_to_document(second))
@@ -210,7 +212,7 @@ async def test_an_act_is_converted_by_the_rule_of_its_moment(services: Services,
 
 
 async def test_an_act_before_any_rule_earns_nothing(services: Services, clock: ManualClock) -> None:
-    await services.database.raw[VERSIONS.name].update_many({}, {"$set": {"valid_from": clock.now()}})
+    await services.database.raw[VERSIONS.name].update_many({}, {"$set": {"wording.valid_from": clock.now()}})
     await services.database.raw["rule_revision"].update_one({}, {"$inc": {"revision": Int64(1)}})
     action = await services.actions.record(citizen(), bus_ride(), key="key-0001")
     await services.settling.settle(ALL_SHARDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import pytest
 from hypothesis import given
@@ -17,13 +17,12 @@ from backend.rules.conversion import (
     Reason,
     Step,
     StepName,
-    choose_version,
+    Terms,
     convert,
     list_cap_keys,
-    period_key,
 )
+from backend.rules.formula import Carpool
 from backend.rules.model import (
-    ActFacts,
     Cap,
     CapKey,
     CapUsage,
@@ -32,7 +31,15 @@ from backend.rules.model import (
     Period,
     RuleVersion,
 )
-from tests.unit.rules.factories import DAY, make_act, make_cap, make_version
+from tests.unit.rules.factories import (
+    DAY,
+    credit,
+    make_act,
+    make_campaign,
+    make_cap,
+    make_multiplier,
+    make_version,
+)
 
 TODAY = CapKey("group", "2026-11-21")
 
@@ -53,6 +60,72 @@ def test_disabled_rule_earns_nothing() -> None:
 @pytest.mark.parametrize("quantity", [-1, 0, 499])
 def test_quantity_below_the_minimum_earns_nothing(quantity: int) -> None:
     assert convert(make_act(quantity), make_version(minimum=500), {}) == rejected(quantity, Reason.BELOW_MINIMUM)
+
+
+# What refuses an act, first things first: each row takes away the obstacle above it.
+FAILS, UNMET = "1 / today_count > 0", "hour == 9"
+POOL = Carpool(Ratio(1, 1), Ratio(0, 1))
+FULL = make_cap(1, Measure.COUNT)
+USED = {TODAY: CapUsage(count=1)}
+REJECTED, REVIEW = Outcome.REJECTED, Outcome.REVIEW
+
+
+@pytest.mark.parametrize(
+    ("enabled", "minimum", "condition", "tier", "occupants", "used", "outcome", "reason"),
+    [
+        (False, 9, FAILS, EvidenceTier.DEVICE, "1", USED, REJECTED, Reason.RULE_DISABLED),
+        (True, 9, FAILS, EvidenceTier.DEVICE, "1", USED, REJECTED, Reason.BELOW_MINIMUM),
+        (True, 1, FAILS, EvidenceTier.DEVICE, "1", USED, REVIEW, Reason.CONDITION_FAILED),
+        (True, 1, UNMET, EvidenceTier.DEVICE, "1", USED, REJECTED, Reason.CONDITION_NOT_MET),
+        (True, 1, None, EvidenceTier.DEVICE, "1", USED, REJECTED, Reason.EVIDENCE_TOO_WEAK),
+        (True, 1, None, EvidenceTier.OPERATOR, "1", USED, REVIEW, Reason.UNMEASURABLE),
+        (True, 1, None, EvidenceTier.OPERATOR, "2", USED, REJECTED, Reason.CAP_REACHED),
+        (True, 1, None, EvidenceTier.OPERATOR, "2", {}, REJECTED, Reason.EARNS_NOTHING),
+    ],
+)
+def test_precedence_of_refusals(
+    *,
+    enabled: bool,
+    minimum: int,
+    condition: str | None,
+    tier: EvidenceTier,
+    occupants: str,
+    used: dict[CapKey, CapUsage],
+    outcome: Outcome,
+    reason: Reason,
+) -> None:
+    version = make_version(
+        enabled=enabled,
+        minimum=minimum,
+        condition=condition,
+        share=Ratio(0, 1),
+        formula=POOL,
+        caps=(FULL,),
+        multipliers=(make_multiplier(150, FAILS),),
+    )
+    terms = Terms(campaigns=(make_campaign(bonus=5),))
+    result = convert(make_act(1, tier=tier, attributes={"occupants": occupants}), version, used, terms=terms)
+    period = Period.DAY if reason is Reason.CAP_REACHED else None
+    attribute = "occupants" if reason is Reason.UNMEASURABLE else None
+    steps = (Step(StepName.CLAIMED, 1),)
+    assert result == Conversion(outcome=outcome, reason=reason, period=period, attribute=attribute, steps=steps)
+
+
+@pytest.mark.parametrize("hour_is", ["hour == 8", "today_count == 2 && today_quantity == 30 && today_mg == 400"])
+def test_condition_that_holds_lets_the_act_count(hour_is: str) -> None:
+    totals = {CapKey("kind:metro", "2026-11-21"): CapUsage(2, 30, 400, 5)}
+    assert convert(make_act(100), make_version(condition=hour_is), totals).reduction_mg == 4_670
+
+
+def test_condition_sees_the_whole_act() -> None:
+    condition = (
+        "quantity == 700 && hour == 8 && minute == 0 && weekday == 6 && month == 11 && day == 21 && duration_s == -1"
+        " && district == '' && tier == 'OPERATOR' && source == '' && attributes['line'] == '2' && today_count == 0"
+    )
+    version = make_version(condition=condition)
+    assert convert(make_act(700, attributes={"line": "2"}), version, {}).outcome is Outcome.CREDITED
+    assert convert(make_act(700, attributes={"line": "3"}), version, {}).reason is Reason.CONDITION_NOT_MET
+    assert convert(make_act(700), version, {}).reason is Reason.CONDITION_FAILED
 
 
 def test_less_than_a_milligram_earns_nothing() -> None:
@@ -110,7 +183,7 @@ def test_quantity_cap_credits_what_is_left() -> None:
     version = make_version("20/1", caps=(make_cap(10_000),))
     result = convert(make_act(6_000), version, {TODAY: CapUsage(count=1, quantity=7_000)})
     assert (result.outcome, result.credited_quantity, result.reduction_mg) == (Outcome.CREDITED, 3_000, 60_000)
-    assert result.usage == {TODAY: CapUsage(1, 3_000, 60_000)}
+    assert result.usage == {TODAY: CapUsage(1, 3_000, 60_000, 60)}
     assert Step(StepName.QUANTITY_CAPPED, 3_000, "group 2026-11-21") in result.steps
 
 
@@ -150,7 +223,7 @@ def test_every_counter_is_drawn_on_once() -> None:
         make_cap(9, Measure.COUNT, Period.YEAR, group="other"),
     )
     result = convert(make_act(100), make_version(caps=caps), {})
-    drawn = CapUsage(1, 100, 4_670)
+    drawn = CapUsage(1, 100, 4_670, 4)
     assert result.usage == {TODAY: drawn, CapKey("group", "2026-W47"): drawn, CapKey("other", "2026"): drawn}
 
 
@@ -174,7 +247,7 @@ def test_kinds_with_one_group_share_its_cap() -> None:
     ],
 )
 def test_period_keys_follow_the_calendar_and_iso_weeks(day: date, keys: list[str]) -> None:
-    assert [period_key(period, day) for period in Period] == keys
+    assert [period.key(day) for period in Period] == [*keys, "always"]
 
 
 def test_every_reason_has_a_sentence_in_both_languages() -> None:
@@ -188,23 +261,6 @@ def test_every_reason_has_a_sentence_in_both_languages() -> None:
 def test_evidence_tiers_are_ordered_by_strength() -> None:
     assert EvidenceTier.DECLARED < EvidenceTier.DEVICE < EvidenceTier.OPERATOR
     assert max(EvidenceTier) is EvidenceTier.OPERATOR
-
-
-TURN = datetime(2026, 7, 1, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("moment", "number"),
-    [(TURN - timedelta(milliseconds=1), 1), (TURN, 2), (TURN + timedelta(days=30), None)],
-)
-def test_version_in_force_when_the_act_happened_is_chosen(moment: datetime, number: int | None) -> None:
-    versions = [
-        make_version(version=2, valid_from=TURN, valid_to=TURN + timedelta(days=30)),
-        make_version(version=1, valid_to=TURN),
-        make_version(version=9, kind="bus"),
-    ]
-    chosen = choose_version(versions, "metro", moment)
-    assert (chosen.version if chosen else None) == number
 
 
 # Properties.
@@ -233,14 +289,6 @@ def rule_versions(draw: st.DrawFn) -> RuleVersion:
         maximum=draw(st.integers(1_000, 10**6)),
         caps=draw(caps),
     )
-
-
-def credit(act: ActFacts, version: RuleVersion, used: dict[CapKey, CapUsage]) -> Conversion:
-    """Convert and book the usage, as a worker does."""
-    result = convert(act, version, used)
-    for key, drawn in result.usage.items():
-        used[key] = used.get(key, CapUsage()) + drawn
-    return result
 
 
 @given(rule_versions(), quantities, quantities, tiers, usages)
@@ -288,7 +336,7 @@ def test_no_order_of_arrival_exceeds_a_cap(version: RuleVersion, acts: list[tupl
     limits: dict[tuple[str, Measure], int] = {}
     for cap in version.caps:
         for _, _, days in acts:
-            limits[period_key(cap.period, DAY + timedelta(days=days)), cap.measure] = cap.limit
+            limits[cap.period.key(DAY + timedelta(days=days)), cap.measure] = cap.limit
     for (key, measure), limit in limits.items():
         assert used.get(CapKey("group", key), CapUsage()).measured(measure) <= limit
 
