@@ -150,14 +150,7 @@ def _compose(
     lookup_key = load_lookup_key(settings.keys_dir / "lookup.key")
     identity = Identity(IdentityStore(database), clock, lookup_key)
     rules = Rules(RuleStore(database), transactions, clock, programme.profile)
-    lifecycle = Lifecycle(
-        reads=DraftReads(database),
-        transactions=transactions,
-        rules=rules,
-        clock=clock,
-        policy=LifecyclePolicy(timedelta(days=programme.rules.past_days), programme.rules.backtest_needed),
-        methodologies=shipped_methodologies(),
-    )
+    lifecycle = _lifecycle(database, rules, clock, programme)
     leases = Leases(valkey)
     ledger = Ledger(database, transactions, clock, _policy(programme))
     store = ActionStore(database)
@@ -180,9 +173,7 @@ def _compose(
         valkey=valkey,
         channels=channels,
         nudges=nudges,
-        tokens=Tokens(
-            load_signing_key(settings.keys_dir / "tokens.pem"), issuer=f"tanhui:{programme.code}", clock=clock
-        ),
+        tokens=_tokens(settings, clock, programme),
         identity=identity,
         rules=rules,
         lifecycle=lifecycle,
@@ -191,16 +182,7 @@ def _compose(
         expiry=Expiry(database, transactions, ledger, leases, clock),
         sealing=_sealing(settings, clock, programme, database),
         provenance=Provenance(database),
-        families=Families(
-            database=database,
-            transactions=transactions,
-            identity=identity,
-            ledger=ledger,
-            clock=clock,
-            zone=programme.zone,
-            lookup_key=lookup_key,
-            transferable=programme.points.transferable,
-        ),
+        families=_families(database, identity, ledger, clock, programme, lookup_key),
         adjusting=Adjusting(identity, ledger, lookup_key),
         actions=actions,
         importing=Importing(store=store, actions=actions, identity=identity, clock=clock),
@@ -218,6 +200,37 @@ def _compose(
             batch_size=settings.conversion_batch,
         ),
         relay=relay,
+    )
+
+
+def _tokens(settings: Settings, clock: Clock, programme: Programme) -> Tokens:
+    key = load_signing_key(settings.keys_dir / "tokens.pem")
+    return Tokens(key, issuer=f"tanhui:{programme.code}", clock=clock)
+
+
+def _families(
+    database: Database, identity: Identity, ledger: Ledger, clock: Clock, programme: Programme, lookup_key: bytes
+) -> Families:
+    return Families(
+        database=database,
+        transactions=Transactions(database),
+        identity=identity,
+        ledger=ledger,
+        clock=clock,
+        zone=programme.zone,
+        lookup_key=lookup_key,
+        transferable=programme.points.transferable,
+    )
+
+
+def _lifecycle(database: Database, rules: Rules, clock: Clock, programme: Programme) -> Lifecycle:
+    return Lifecycle(
+        reads=DraftReads(database),
+        transactions=Transactions(database),
+        rules=rules,
+        clock=clock,
+        policy=LifecyclePolicy(timedelta(days=programme.rules.past_days), programme.rules.backtest_needed),
+        methodologies=shipped_methodologies(),
     )
 
 

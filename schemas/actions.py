@@ -10,15 +10,18 @@ from typing import Any
 import strawberry
 
 from backend.actions import errors
-from backend.actions.model import Action, ActionRequest, RuleRef
+from backend.actions.explaining import explain_action
+from backend.actions.model import Action, ActionRequest, Doubt, RuleRef
+from backend.actions.plausibility import SENTENCES
 from backend.actions.service import Recorded
 from backend.identity.errors import ForbiddenError
 from backend.kernel.errors import DomainError, IdempotencyConflictError, InvalidInputError, Refusal, Text
 from backend.kernel.ids import ActionId, CitizenId
 from backend.kernel.units import INT64_MAX
+from backend.rules.conversion import Award
 from backend.runtime import citizen_channel
 from schemas.context import Info
-from schemas.enums import EvidenceTier, Reason, Status, Unit
+from schemas.enums import DoubtCode, EvidenceTier, Reason, Status, Unit
 from schemas.refusals import RefusalInterface, result_union, show
 from schemas.relay import Node, from_global_id
 from schemas.scalars import BigInt, JsonMap
@@ -31,6 +34,27 @@ class RuleRefType:
 
     code: str
     version: int
+
+
+@view(of=Award, name="Award")
+class AwardType:
+    """The points that a campaign gave for an act it counted."""
+
+    campaign: str
+    points: BigInt
+
+
+@view(of=Doubt, name="Doubt")
+class DoubtType:
+    """What is not plausible about an act."""
+
+    code: DoubtCode
+
+    @strawberry.field
+    @staticmethod
+    def message(parent: strawberry.Parent[Doubt], info: Info) -> str:
+        """The doubt in the reader's language."""
+        return SENTENCES[parent.code].said(info.context.language)
 
 
 @view(of=Action, name="Action")
@@ -87,6 +111,28 @@ class ActionType(Node):
         if settlement is None or settlement.reason is None:
             return None
         return settlement.reason.sentence(info.context.language, settlement.period)
+
+    @strawberry.field(graphql_type=list[AwardType])
+    @staticmethod
+    def awards(parent: strawberry.Parent[Action]) -> tuple[Award, ...]:
+        """What campaigns gave for it; part of its points."""
+        return parent.settlement.awards if parent.settlement else ()
+
+    @strawberry.field(graphql_type=list[DoubtType])
+    @staticmethod
+    def doubts(parent: strawberry.Parent[Action]) -> tuple[Doubt, ...]:
+        """Why it is not plausible."""
+        return parent.settlement.doubts if parent.settlement else ()
+
+    @strawberry.field
+    @staticmethod
+    async def explanation(parent: strawberry.Parent[Action], info: Info) -> list[str]:
+        """How it came to what it earned, or why it did not, line by line in the reader's language."""
+        context = info.context
+        book, citizen = await asyncio.gather(context.book(), context.citizens.load(parent.citizen))
+        zone = context.services.programme.zone
+        lines = explain_action(parent, book, zone, citizen.district if citizen else None)
+        return [line.said(context.language) for line in lines]
 
     @strawberry.field
     @staticmethod

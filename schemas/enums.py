@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import strawberry
 
-from backend.actions.model import Reason, Status
+from backend.actions.model import DoubtCode, Reason, Status
 from backend.identity.model import PrincipalKind
 from backend.kernel.units import Unit
 from backend.ledger.model import TransactionKind
@@ -29,6 +29,7 @@ strawberry.enum(Step, name="RuleStep", description="What was done to a draft; SH
 strawberry.enum(PrincipalKind, description="Sorts of principals.")
 strawberry.enum(TransactionKind, description="Why amounts moved.")
 strawberry.enum(Status, name="ActionStatus", description="Where an action stands.")
+strawberry.enum(DoubtCode, description="What is not plausible about an action.")
 strawberry.enum(Reason, name="ActionReason", description="Why an action earned nothing, or waits for a person.")
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "BaselineMethod",
     "Category",
     "Confidence",
+    "DoubtCode",
     "EvidenceTier",
     "Family",
     "Measure",

@@ -18,6 +18,7 @@ from backend.actions.model import (
     ImportRow,
     Reason,
     Restatement,
+    Reversal,
     Review,
     RuleRef,
     Settlement,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
     from backend.mongo.client import Document
 
-_SETTLEMENT = record(
+SETTLEMENT = record(
     {
         "at": MOMENT,
         "reason": nullable(one_of(*Reason)),
@@ -67,9 +68,11 @@ _SETTLEMENT = record(
         "doubts": list_of(record({"code": one_of(*DoubtCode), "score": COUNTER, "other": nullable(TEXT)})),
     }
 )
-_REVIEW = record({"by": TEXT, "at": MOMENT, "decision": one_of(*Decision), "reason": TEXT})
+REVIEW = record({"by": TEXT, "at": MOMENT, "decision": one_of(*Decision), "reason": TEXT})
+_REVERSAL = record({"at": MOMENT, "superseded_by": TEXT, "transaction": nullable(TEXT)})
 _RESTATEMENT = record(
     {
+        "job": TEXT,
         "rule": record({"code": TEXT, "version": AMOUNT}),
         "revision": AMOUNT,
         "reduction_mg": LONG,
@@ -101,9 +104,14 @@ ACTIONS = Collection(
             "backfill": FLAG,
             "import_row": nullable(record({"run": TEXT, "row": AMOUNT})),
             "status": one_of(*Status),
-            "settlement": nullable(_SETTLEMENT),
+            "settlement": nullable(SETTLEMENT),
         },
-        optional={"carriers": list_of(TEXT), "review": _REVIEW, "restatements": list_of(_RESTATEMENT)},
+        optional={
+            "carriers": list_of(TEXT),
+            "review": REVIEW,
+            "restatements": list_of(_RESTATEMENT),
+            "reversal": _REVERSAL,
+        },
     ),
     (
         Index("pending", [("shard", 1), ("recorded_at", 1), ("_id", 1)], partial={"status": Status.PENDING.value}),
@@ -182,6 +190,8 @@ def action_to_document(action: Action) -> Document:
         document["review"] = review_to_document(action.review)
     if action.restatements:
         document["restatements"] = [restatement_to_document(restated) for restated in action.restatements]
+    if action.reversal is not None:
+        document["reversal"] = reversal_to_document(action.reversal)
     return document
 
 
@@ -190,9 +200,15 @@ def review_to_document(review: Review) -> Document:
     return {"by": review.by, "at": review.at, "decision": review.decision.value, "reason": review.reason}
 
 
+def reversal_to_document(reversal: Reversal) -> Document:
+    """The reversal as stored."""
+    return {"at": reversal.at, "superseded_by": reversal.superseded_by, "transaction": reversal.transaction}
+
+
 def restatement_to_document(restated: Restatement) -> Document:
     """The correction as stored."""
     return {
+        "job": restated.job,
         "rule": {"code": restated.rule.code, "version": Int64(restated.rule.version)},
         "revision": Int64(restated.revision),
         "reduction_mg": Int64(restated.reduction_mg),
@@ -227,6 +243,7 @@ def settlement_to_document(settlement: Settlement) -> Document:
 def action_from_document(document: Mapping[str, Any]) -> Action:
     """The stored action."""
     settled, imported, review = document["settlement"], document["import_row"], document.get("review")
+    reversal = document.get("reversal")
     return Action(
         citizen=CitizenId(document["citizen"]),
         source=document["source"],
@@ -245,13 +262,20 @@ def action_from_document(document: Mapping[str, Any]) -> Action:
         import_row=ImportRow(imported["run"], int(imported["row"])) if imported else None,
         status=Status(document["status"]),
         settlement=_settlement_from_document(settled) if settled else None,
-        review=Review(**{**review, "decision": Decision(review["decision"])}) if review else None,
+        review=review_from_document(review) if review else None,
         restatements=tuple(map(_restatement_from_document, document.get("restatements", ()))),
+        reversal=Reversal(**reversal) if reversal else None,
     )
+
+
+def review_from_document(document: Mapping[str, Any]) -> Review:
+    """The stored decision of a reviewer."""
+    return Review(**{**document, "decision": Decision(document["decision"])})
 
 
 def _restatement_from_document(document: Mapping[str, Any]) -> Restatement:
     return Restatement(
+        job=document["job"],
         rule=RuleRef(document["rule"]["code"], int(document["rule"]["version"])),
         revision=int(document["revision"]),
         reduction_mg=int(document["reduction_mg"]),

@@ -119,3 +119,47 @@ class BatchTooLargeError(Refusal):
     code = "BATCH_SIZE"
     zh = "一次需提交 1–{limit} 条记录，收到 {size} 条"
     en = "one call takes 1–{limit} actions, not {size}"
+
+
+@dataclass(eq=False)
+class UnknownActionError(Refusal):
+    """No such action is recorded."""
+
+    action: str
+
+    code = "UNKNOWN_ACTION"
+    zh = "没有低碳行为记录 {action}"
+    en = "there is no action {action}"
+
+
+@dataclass(eq=False)
+class NotInReviewError(Refusal):
+    """The action waits for nobody's decision."""
+
+    status: str
+
+    code = "NOT_IN_REVIEW"
+    zh = "该行为处于 {status} 状态，无需人工核实"
+    en = "the action is {status}; it waits for nobody's decision"
+
+
+@dataclass(eq=False)
+class AlreadyReviewedError(Refusal):
+    """Somebody decided on the action before."""
+
+    decision: str
+
+    code = "ALREADY_REVIEWED"
+    zh = "该行为已由他人核实（{decision}）"
+    en = "somebody decided on the action already ({decision})"
+
+
+@dataclass(eq=False)
+class NotApprovableError(Refusal):
+    """Approval alone would leave the action where it is."""
+
+    reason: str
+
+    code = "NOT_APPROVABLE"
+    zh = "因 {reason} 待核实的行为不能直接通过：请先更正规则或数据，再重新核算（RETRY），或予以驳回"
+    en = "an action waiting for {reason} is not approved: correct the rule or the record and RETRY, or reject it"

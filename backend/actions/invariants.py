@@ -9,31 +9,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backend.actions import verdicts
+from backend.actions import corrected, verdicts
 from backend.actions.documents import (
     ACTIONS,
     CAP_TOTALS,
     CLAIMS,
     action_from_document,
     action_to_document,
+    review_from_document,
     settlement_to_document,
     usage_from_document,
 )
 from backend.actions.model import Reason, Settlement, Status
+from backend.actions.review_store import REVIEW_LOG
 from backend.actions.rules import cap_total_id, counter_owner, fingerprints
-from backend.kernel.clock import local_date
 from backend.kernel.tally import Tally
 from backend.ledger.audit.findings import Audit, Nobody, unlike
 from backend.ledger.audit.replay import earning_entry
 from backend.mongo.batches import decode, long, stream_raw
-from backend.rules.conversion import usage_of
 from backend.rules.model import Measure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from zoneinfo import ZoneInfo
 
-    from backend.actions.model import Action
+    from backend.actions.model import Action, Review
     from backend.ledger.audit.findings import Side
     from backend.mongo.client import Document, Snapshot
     from backend.rules.model import CapUsage
@@ -77,6 +77,7 @@ class ActionsAudit:
             document = _read(raw)
             place = f"action {document.get('_id')}"
             try:
+                _add_review(document, sides)
                 if not _is_set_aside(document):
                     action = action_from_document(document)
                     for problem in _problems(document, raw, action, book, self._zone):
@@ -94,33 +95,26 @@ class ActionsAudit:
             _add_claim(audit, raw, sides)
         async for raw in self._each(CAP_TOTALS.name):
             _add_counter(audit, raw, sides)
+        async for raw in self._each(REVIEW_LOG.name):
+            _add_decision(audit, raw, sides)
 
     def _credit(self, audit: Audit, action: Action, book: RuleBook, earnings: Side, sides: Side) -> None:
-        """Add what a credited action has in the book, among the claims and on the counters."""
-        settlement = action.settlement
-        if action.status is not Status.CREDITED or settlement is None:
+        """Add what a credited action has in the book and, unless reversed, among the claims and on the counters."""
+        if action.status not in (Status.CREDITED, Status.REVERSED) or action.settlement is None:
+            return
+        for transaction, at in corrected.list_transactions(action):
+            earnings.add(earning_entry(transaction.id, transaction.key, at, transaction.payload))
+        if action.reversal is not None:
+            sides.add(_reversal_entry(action.id, action.reversal.superseded_by))
             return
         audit.actions += 1
-        transaction = verdicts.expected_earning(action, settlement)
-        earnings.add(earning_entry(transaction.id, transaction.key, settlement.at, transaction.payload))
         for fingerprint in fingerprints(action, book.kinds[action.kind]):
             sides.add(_claim_entry(fingerprint, action.id, action.citizen, action.tier.value))
-        version = verdicts.version_of(action, book)
-        if version is not None:
-            usage = usage_of(
-                version,
-                local_date(action.occurred_at, self._zone),
-                book.terms_for(action.kind, action.occurred_at, revision=settlement.revision),
-                quantity=settlement.credited_quantity,
-                reduction_mg=settlement.reduction_mg,
-                points=settlement.points,
-                awards=settlement.awards,
-            )
-            for key, added in usage.items():
-                _add_usage(sides, cap_total_id(action.citizen, key), counter_owner(action.citizen, key), added, 1)
+        for key, added in verdicts.usage_by(action, book, self._zone).items():
+            _add_usage(sides, cap_total_id(action.citizen, key), counter_owner(action.citizen, key), added, 1)
 
     async def _check_lost(self, audit: Audit, book: RuleBook, lost: list[tuple[Action, str]]) -> None:
-        """Whoever lost a claim lost it to the owner of one that both have."""
+        """Whoever lost a claim lost it to the owner of one that both have, or to one that was reversed since."""
         wanted = {
             action.id: fingerprints(action, book.kinds[action.kind]) for action, _ in lost if action.kind in book.kinds
         }
@@ -129,8 +123,14 @@ class ActionsAudit:
         async for raw in self._each(CLAIMS.name, {"_id": {"$in": names}}):
             claim = _read(raw)
             owners[claim["_id"]] = claim.get("action")
+        reversed_: dict[str, tuple[str, ...]] = {}
+        gone = {winner for _, winner in lost} - set(owners.values())
+        async for raw in self._each(ACTIONS.name, {"_id": {"$in": sorted(gone)}, "status": Status.REVERSED.value}):
+            winner = action_from_document(_read(raw))
+            reversed_[winner.id] = fingerprints(winner, book.kinds[winner.kind])
         for action, winner in lost:
-            if winner not in {owners.get(name) for name in wanted.get(action.id, ())}:
+            names = wanted.get(action.id, ())
+            if winner not in {owners.get(name) for name in names} and not {*names} & {*reversed_.get(winner, ())}:
                 audit.report(f"action {action.id}", f"lost no claim to {winner}")
 
     async def _each(self, collection: str, query: Document | None = None) -> AsyncIterator[bytes]:
@@ -156,7 +156,11 @@ def _is_set_aside(document: Document) -> bool:
 
 
 def _problems(document: Document, raw: bytes, action: Action, book: RuleBook, zone: ZoneInfo) -> list[str]:
-    return [*unlike(document, raw, action_to_document(action)), *verdicts.problems(action, book, zone)]
+    return [
+        *unlike(document, raw, action_to_document(action)),
+        *verdicts.problems(action, book, zone),
+        *corrected.problems(action, book, zone),
+    ]
 
 
 def _add_claim(audit: Audit, raw: bytes, sides: Side) -> None:
@@ -165,6 +169,35 @@ def _add_claim(audit: Audit, raw: bytes, sides: Side) -> None:
     if document.keys() != {"_id", "action", "citizen", "tier"} or not isinstance(name, str):
         audit.report(f"claim {name}", "is malformed")
     sides.add(_claim_entry(name, action, citizen, tier), -1)
+
+
+def _add_review(document: Document, sides: Side) -> None:
+    """The decision that stands on the action."""
+    if "review" in document:
+        sides.add(_review_entry(document["_id"], review_from_document(document["review"])))
+
+
+def _add_decision(audit: Audit, raw: bytes, sides: Side) -> None:
+    """A decision stands on its action until the next one, which says what it replaced."""
+    document = _read(raw)
+    try:
+        action = document["action"]
+        sides.add(_review_entry(action, review_from_document(document["review"])), -1)
+        if document["previous"] is not None:
+            sides.add(_review_entry(action, review_from_document(document["previous"])))
+        for loser in document["reversed"]:
+            sides.add(_reversal_entry(loser, action), -1)
+    except (ValueError, KeyError, TypeError) as error:
+        audit.report(f"review {document.get('_id')}", f"cannot be read: {error!r}")
+
+
+def _review_entry(action: str, review: Review) -> bytes:
+    decided = f"{review.decision} by {review.by} at {review.at}: {review.reason}"
+    return f"review of action {action}: {decided}".encode()
+
+
+def _reversal_entry(action: str, superseded_by: str) -> bytes:
+    return f"reversal of action {action} for action {superseded_by}".encode()
 
 
 def _add_counter(audit: Audit, raw: bytes, sides: Side) -> None:

@@ -84,6 +84,7 @@ class Reason(StrEnum):
     CLAIMED_BY_WEAKER = "CLAIMED_BY_WEAKER"
     IMPLAUSIBLE = "IMPLAUSIBLE"
     REVIEW_REJECTED = "REVIEW_REJECTED"
+    SUPERSEDED = "SUPERSEDED"
     PROCESSING_FAILED = "PROCESSING_FAILED"
 
     def sentence(self, language: Language, period: Period | None = None) -> str:
@@ -101,6 +102,10 @@ _SENTENCES: Mapping[Reason, tuple[str, str]] = {
     ),
     Reason.IMPLAUSIBLE: ("记录内容不合常理", "what was recorded is not plausible"),
     Reason.REVIEW_REJECTED: ("人工核实后未予计入", "a person looked at it and did not accept it"),
+    Reason.SUPERSEDED: (
+        "该行为改由证据更充分的另一记录计入，原计入已撤销",
+        "the act is counted through a better proved record instead; what this one earned was taken back",
+    ),
     Reason.PROCESSING_FAILED: ("该行为需要人工核实", "this act needs to be looked at by a person"),
 }
 
@@ -139,7 +144,10 @@ class Doubt:
 class Decision(StrEnum):
     """What a reviewer decides."""
 
+    # it is settled without asking again whether it is plausible
     APPROVE = "APPROVE"
+    # it is settled once more like any other: a rule or a server was to blame
+    RETRY = "RETRY"
     REJECT = "REJECT"
 
 
@@ -155,14 +163,27 @@ class Review:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restatement:
-    """A later correction of what an act earned, by a corrected rule: signed differences and their transaction."""
+    """A later correction of what an act earned, by a corrected rule: signed differences and their transaction.
 
+    ``job`` is the restatement as a whole, ``revision`` that of the rule book it went by.
+    """
+
+    job: str
     rule: RuleRef
     revision: int
     reduction_mg: int
     points: int
     transaction: TransactionId
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reversal:
+    """What an act earned was taken back, for another record of it is counted; no transaction where nothing was left."""
+
+    at: datetime
+    superseded_by: ActionId
+    transaction: TransactionId | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +231,7 @@ class Action:
     settlement: Settlement | None = None
     review: Review | None = None
     restatements: tuple[Restatement, ...] = ()
+    reversal: Reversal | None = None
 
     @cached_property
     def id(self) -> ActionId:
@@ -238,14 +260,25 @@ class Action:
         )
 
     @property
+    def reason(self) -> Reason | None:
+        """Why it earns nothing, or waits for a person."""
+        if self.reversal is not None:
+            return Reason.SUPERSEDED
+        return self.settlement.reason if self.settlement else None
+
+    @property
     def reduction_mg(self) -> int:
-        """Milligrams CO2e credited, as restated since; 0 until settled."""
+        """Milligrams CO2e credited, as restated since; 0 until settled and once reversed."""
+        if self.reversal is not None:
+            return 0
         settled = self.settlement.reduction_mg if self.settlement else 0
         return settled + sum(restated.reduction_mg for restated in self.restatements)
 
     @property
     def points(self) -> int:
-        """Points credited, as restated since; 0 until settled."""
+        """Points credited, as restated since; 0 until settled and once reversed."""
+        if self.reversal is not None:
+            return 0
         settled = self.settlement.points if self.settlement else 0
         return settled + sum(restated.points for restated in self.restatements)
 

@@ -172,7 +172,7 @@ class Settling:
             if not actions:
                 return blank, 0
             batch = await self._decide(tx, writes, actions, now)
-            item = dataclasses.replace(blank, payload=[_event(action) for action in batch.settled])
+            item = dataclasses.replace(blank, payload=[told(action) for action in batch.settled])
             await write_item(tx, item, now)
             posted = await self._ledger.post_within(tx, batch.postings, at=now)
             await writes.write([_at(action, posted) for action in batch.settled], batch.claims, batch.cap_additions)
@@ -355,6 +355,6 @@ def _settlement(item: _Prepared, conversion: Conversion, revision: int, now: dat
     )
 
 
-def _event(action: Action) -> Mapping[str, object]:
+def told(action: Action) -> Mapping[str, object]:
     """What a phone is told: ids only, it asks for the rest with its own rights."""
     return {"citizen": action.citizen, "action": action.id, "status": action.status.value}

@@ -257,7 +257,7 @@ class SettlingWrites:
         shared = {key for key, (citizen, _) in cap_additions.items() if citizen == EVERYBODY}
         own = cap_additions.keys() - shared
         for keys in (sorted(own), sorted(shared)):
-            await self._tx.bulk_write(CAP_TOTALS.name, [_add(key, *cap_additions[key]) for key in keys])
+            await self._tx.bulk_write(CAP_TOTALS.name, [add_to_counter(key, *cap_additions[key]) for key in keys])
 
     async def set_aside(self, action: ActionId, settlement: Settlement) -> bool:
         """Send the action to review without reading it, for that may be what fails; whether it still waited."""
@@ -266,7 +266,8 @@ class SettlingWrites:
         return await self._tx.force_one(ACTIONS.name, query, {"$set": outcome})
 
 
-def _add(key: str, citizen: CitizenId, usage: CapUsage) -> UpdateOne:
+def add_to_counter(key: str, citizen: CitizenId, usage: CapUsage) -> UpdateOne:
+    """Add to a counter, or take away what is negative."""
     added = {
         "count": Int64(usage.count),
         "quantity": Int64(usage.quantity),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from backend.actions.model import Reason, RuleRef, Settlement, Status
+from backend.actions.model import Decision, Reason, RuleRef, Settlement, Status
+from backend.kernel.clock import local_date
 from backend.ledger.model import (
     MINTS,
     POINTS,
@@ -16,17 +17,17 @@ from backend.ledger.model import (
     citizen_owner,
 )
 from backend.rules.basis import multiply, weigh
-from backend.rules.conversion import convert
+from backend.rules.conversion import convert, usage_of
 from backend.rules.formula import UnmeasurableError
 from backend.rules.model import PERCENT, ActFacts, Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from zoneinfo import ZoneInfo
 
     from backend.actions.model import Action
     from backend.rules.conversion import Terms
-    from backend.rules.model import Kind, RuleVersion
+    from backend.rules.model import CapKey, CapUsage, Kind, RuleVersion
     from backend.rules.service import RuleBook
 
 SECOND = timedelta(seconds=1)
@@ -78,15 +79,25 @@ def problems(action: Action, book: RuleBook, zone: ZoneInfo) -> Iterator[str]:
     moments = (action.occurred_at, action.recorded_at, settlement.at if settlement else action.recorded_at)
     if not all(isinstance(moment, datetime) for moment in moments):
         yield "has times that are none"
+    elif not _review_fits(action):
+        yield f"is {status} because of {action.reason}, and was reviewed: {action.review}"
     elif settlement is None:
         if status is not Status.PENDING:
             yield f"is {status} without settlement"
-    elif status is Status.CREDITED:
+    elif status in (Status.CREDITED, Status.REVERSED):
         yield from _credit_problems(action, settlement, book, zone)
     elif status in (Status.REJECTED, Status.REVIEW):
         yield from _refusal_problems(action, settlement, book, zone)
     else:
         yield f"is {status} with a settlement"
+
+
+def _review_fits(action: Action) -> bool:
+    """Whether what became of the act is what a reviewer who saw it decided."""
+    decision = action.review.decision if action.review else None
+    if decision is Decision.APPROVE and action.reason is Reason.IMPLAUSIBLE:
+        return False
+    return (decision is Decision.REJECT) is (action.reason is Reason.REVIEW_REJECTED)
 
 
 def facts_of(action: Action, kind: Kind, zone: ZoneInfo, district: str | None = None) -> ActFacts:
@@ -113,6 +124,22 @@ def version_of(action: Action, book: RuleBook) -> RuleVersion | None:
     version = book.version_for(action.kind, action.occurred_at, revision=settlement.revision)
     is_named = version is not None and settlement.rule == RuleRef(version.rule, version.version)
     return version if is_named else None
+
+
+def usage_by(action: Action, book: RuleBook, zone: ZoneInfo) -> Mapping[CapKey, CapUsage]:
+    """What the credited act added to which counter; a restatement changes no counter."""
+    version, settlement = version_of(action, book), action.settlement
+    if version is None or settlement is None:
+        return {}
+    return usage_of(
+        version,
+        local_date(action.occurred_at, zone),
+        book.terms_for(action.kind, action.occurred_at, revision=settlement.revision),
+        quantity=settlement.credited_quantity,
+        reduction_mg=settlement.reduction_mg,
+        points=settlement.points,
+        awards=settlement.awards,
+    )
 
 
 def _credit_problems(action: Action, settlement: Settlement, book: RuleBook, zone: ZoneInfo) -> Iterator[str]:

@@ -9,5 +9,9 @@ tier the rule asks for. *Cap*: the most a citizen is credited in a local day, IS
 the same *group* draw on the same cap. *Usage*: what a citizen has drawn so far. *Conversion*: what one act earns
 under one rule version, with the reason when it earns nothing and the steps that led there. *Profile*: a consistent
 set of kinds and rules; two profiles are never mixed in one issuance batch. *Quantified* reductions may be issued as
-credits; *recognised* ones count for points only.
+credits; *recognised* ones count for points only. *Rule book*: all that is published; each *publication* adds to it
+under the next *revision*, and nothing published ever changes. *Draft*: a text of a rule, a kind, a campaign or the
+programme's limits on its way there, in a *stage*; a *step* brings it on, and the *log* tells every step. *Problem*:
+what keeps a text from being used, by its field. *To retire* a rule: to publish a version that is switched off from a
+date on.
 """

@@ -43,7 +43,7 @@ def weigh(act: ActFacts, version: RuleVersion) -> Basis:
         UnmeasurableError: an attribute or the duration that the formula needs is missing or makes no sense.
     """
     is_full = act.tier >= version.full_credit_tier
-    share = WHOLE if is_full else version.declared_share
+    share = share_of(act, version)
     measured = measure(version.formula, act.quantity, act.attributes, act.duration_s)
     return Basis(
         measured,
@@ -53,6 +53,11 @@ def weigh(act: ActFacts, version: RuleVersion) -> Basis:
         quantity=min(measured.quantity, version.maximum),
         asset=QUANTIFIED if is_full and version.quantified else RECOGNISED,
     )
+
+
+def share_of(act: ActFacts, version: RuleVersion) -> Ratio:
+    """The part of the reduction that the act's evidence earns."""
+    return WHOLE if act.tier >= version.full_credit_tier else version.declared_share
 
 
 def list_holding(act: ActFacts, version: RuleVersion, today: CapUsage) -> tuple[Multiplier, ...]:

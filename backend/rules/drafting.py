@@ -67,10 +67,9 @@ def published_wording(subject: Subject, name: str, book: RuleBook, now: datetime
     if subject is Subject.KIND:
         return write_kind(book.kinds[name]) if name in book.kinds else {}
     if subject is Subject.CAMPAIGN:
-        latest = max((c for c in book.campaigns if c.code == name), key=lambda c: c.revision, default=None)
+        latest = next((campaign for campaign in book.latest_campaigns() if campaign.code == name), None)
         return write_campaign(latest) if latest else {}
-    limits = max(book.limits, key=lambda found: found.revision, default=None)
-    return write_limits(limits) if limits else {}
+    return write_limits(Limits(revision=0, limits=book.latest_limits()))
 
 
 def write(
@@ -101,7 +100,12 @@ def write(
 
 def read(draft: Draft) -> Content:
     """What the draft says."""
-    return _read(draft.subject, draft.wording, {})
+    return read_wording(draft.subject, draft.wording)
+
+
+def read_wording(subject: Subject, wording: Mapping[str, Any]) -> Content:
+    """What a text in its one form says."""
+    return _read(subject, wording, {})
 
 
 def read_rule(draft: Draft) -> RuleVersion:
@@ -160,7 +164,12 @@ def _own_problems(content: Content, book: RuleBook) -> Iterator[ProfileError]:
 
 
 def _shared_problems(version: RuleVersion, book: RuleBook, now: datetime) -> Iterator[ProfileError]:
-    """What makes a version disagree with the others that are in force or planned."""
+    """What makes a version disagree with the programme's limits, and the others that are in force or planned."""
+    taken = {limit.cap.group for limit in book.latest_limits()}
+    for index, cap in enumerate(version.caps):
+        if cap.group in taken:
+            text = Text(f"{cap.group} 已是项目自身的上限组", f"{cap.group} is a group of the programme's own limits")
+            yield ProfileError(f"caps[{index}].group", text)
     others = []
     for kind, versions in book.versions.items():
         current = book.version_for(kind, now)

@@ -41,9 +41,7 @@ if TYPE_CHECKING:
     from backend.rules.service import RuleBook, Rules
 
 
-_CLOSED = (Stage.PUBLISHED, Stage.DISCARDED)
-_OPEN = tuple(stage for stage in Stage if stage not in _CLOSED)
-_WRITTEN = (Stage.DRAFT, Stage.VALIDATED, Stage.BACKTESTED, Stage.REJECTED)
+_OPEN = tuple(stage for stage in Stage if stage not in {Stage.PUBLISHED, Stage.DISCARDED})
 
 
 @dataclass(frozen=True, slots=True)

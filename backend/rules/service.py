@@ -55,9 +55,13 @@ class RuleBook:
 
     def caps_for(self, kind: str, revision: int | None = None) -> tuple[Cap, ...]:
         """The programme's own caps and budgets on which acts of this kind draw."""
-        at = self.revision if revision is None else revision
-        latest = max((found for found in self.limits if found.revision <= at), key=lambda f: f.revision, default=None)
-        return tuple(limit.cap for limit in latest.limits if limit.covers(self.kinds[kind])) if latest else ()
+        return tuple(limit.cap for limit in self.latest_limits(revision) if limit.covers(self.kinds[kind]))
+
+    def latest_limits(self, revision: int | None = None) -> tuple[Limit, ...]:
+        """The programme's own caps and budgets as published last."""
+        known = (found for found in self.limits if revision is None or found.revision <= revision)
+        latest = max(known, key=lambda found: found.revision, default=None)
+        return latest.limits if latest else ()
 
     def terms_for(self, kind: str, occurred_at: datetime, *, revision: int | None = None) -> Terms:
         """What beside its rule bears on an act of this kind that happened at this moment."""

@@ -43,7 +43,7 @@ def refusal(answer: Answer) -> tuple[str, str]:
 
 
 async def test_a_rule_is_drafted_reviewed_and_published(
-    desk: Desk, api: Api, services: Services, token_for: Callable[..., str], clock: ManualClock
+    desk: Desk, api: Api, services: Services, token_for: Callable[..., str]
 ) -> None:
     admin = token_for("admin", "ann")
     drafted = await desk.take("draftRule", reason="new figures")
@@ -84,27 +84,9 @@ async def test_a_rule_is_drafted_reviewed_and_published(
     }
     approved = await desk.take("approveRule", "reviewer", "ben")
     assert (approved["stage"], approved["approver"]) == ("APPROVED", "staff:ben")
-    before = clock.now()
-    clock.advance(timedelta(seconds=1))
-    begin = clock.now() - timedelta(days=1)
-    published = await desk.take("publishRule", validFrom=written(begin), validTo=written(clock.now()))
+    published = await desk.take("publishRule")
     assert (published["stage"], published["revision"]) == ("PUBLISHED", 10)
-
-    rules = (
-        "query ($asOf: DateTime, $knownAt: DateTime) "
-        '{ rules(kind: "bus_ride", asOf: $asOf, knownAt: $knownAt) { version revision } }'
-    )
     book = await services.rules.book()
-    for as_of, known_at, version, revision in (
-        (begin, None, 2, book.revision),
-        (begin, before, 1, 1),
-        (begin - timedelta(milliseconds=1), None, 1, 1),
-        (clock.now(), None, 1, 1),
-    ):
-        asked = {"asOf": written(as_of), "knownAt": known_at and written(known_at)}
-        assert (await api.post(rules, asked)).result == [{"version": version, "revision": revision}]
-    long_ago = {"knownAt": "2020-01-01T00:00:00Z"}
-    assert (await api.post(rules, long_ago)).result == []
 
     page = (await api.post(LOG, {"subject": "rule:R-BUS2", "first": 6}, token=admin)).result["ruleLog"]
     rest = {"subject": "rule:R-BUS2", "first": 6, "after": page["pageInfo"]["endCursor"]}
@@ -126,6 +108,31 @@ async def test_a_rule_is_drafted_reviewed_and_published(
     assert {entry["draft"] for entry in entries} == {drafted["id"]}
     assert [entry["revision"] for entry in entries] == [None] * 9 + [book.revision]
     assert entries[1]["difference"] == [{"path": "condition", "before": None, "after": '"weekday < 6"'}]
+
+
+async def test_what_was_known_before_a_publication_is_still_answered(
+    desk: Desk, api: Api, services: Services, clock: ManualClock
+) -> None:
+    await desk.approved(rule={"code": "R-MET2", "formula": flat(45_000)})
+    before = clock.now()
+    clock.advance(timedelta(seconds=1))
+    begin = clock.now() - timedelta(days=1)
+    await desk.take("publishRule", validFrom=written(begin), validTo=written(clock.now()))
+    rules = (
+        "query ($asOf: DateTime, $knownAt: DateTime) "
+        '{ rules(kind: "metro_ride", asOf: $asOf, knownAt: $knownAt) { version revision } }'
+    )
+    book = await services.rules.book()
+    for as_of, known_at, version, revision in (
+        (begin, None, 2, book.revision),
+        (begin, before, 1, 1),
+        (begin - timedelta(milliseconds=1), None, 1, 1),
+        (clock.now(), None, 1, 1),
+    ):
+        asked = {"asOf": written(as_of), "knownAt": known_at and written(known_at)}
+        assert (await api.post(rules, asked)).result == [{"version": version, "revision": revision}]
+    long_ago = {"knownAt": "2020-01-01T00:00:00Z"}
+    assert (await api.post(rules, long_ago)).result == []
 
 
 async def test_kinds_campaigns_and_limits_are_drafted_and_shown(
@@ -330,3 +337,90 @@ async def test_steps_are_refused_in_both_languages(desk: Desk, services: Service
         "INVALID_INPUT",
         validTo=written(clock.now()),
     )
+
+
+BOTH = {"zh": "试验用", "en": "for a test"}
+SKELETON = (
+    "scope",
+    "applicability",
+    "additionality",
+    "duplicateClaims",
+    "boundary",
+    "baseline",
+    "formula",
+    "monitoring",
+    "verification",
+)
+ROPEWAY_RULE = {
+    "code": "R-ROPE1",
+    "kind": "ropeway",
+    "newMethodology": {
+        "code": "ROPE-2026",
+        "titleZh": "索道",
+        "titleEn": "Ropeways",
+        "publisher": "Publisher",
+        "year": 2026,
+        **dict.fromkeys(SKELETON, BOTH),
+    },
+    "formula": {
+        "baselineMinusProject": {
+            "baseline": [{"nameZh": "汽车", "nameEn": "Car", "rate": ratio(467, 10)}],
+            "project": [{"nameZh": "电力", "nameEn": "Power", "rate": ratio(67, 10)}],
+        }
+    },
+    "quantified": False,
+    "fullCreditTier": "OPERATOR",
+    "minimum": 100,
+    "maximum": 5_000,
+    "boundsBasis": "test",
+    "caps": [{**CAP, "group": "ropeway", "period": "DAY", "measure": "COUNT", "limit": 4, "scope": "CITIZEN"}],
+    "confidence": "MEDIUM",
+    "noteZh": "试验用",
+    "noteEn": "for a test",
+    "multipliers": [{"nameZh": "早晨", "nameEn": "Morning", "condition": "hour < 9", "percent": 150}],
+}
+
+
+async def test_a_rule_from_scratch_and_periods_that_cannot_be(
+    desk: Desk, api: Api, services: Services, clock: ManualClock
+) -> None:
+    await desk.approved("draftKind", kind={**GOOD["draftKind"]["kind"], "code": "ropeway"})
+    await desk.take("publishRule")
+
+    async def refused(zh: str, en: str, code: str, **given: Any) -> None:
+        before = await dump(services)
+        told = [await desk.send("publishRule", language=language, **given) for language in ("zh", "en")]
+        assert [refusal(answer) for answer in told] == [(code, zh), (code, en)]
+        assert await dump(services) == before
+
+    await desk.approved(rule=ROPEWAY_RULE)
+    await refused(
+        "生效期结束后 ropeway 将没有任何规则；如需停用请使用停用操作",
+        "after the period ropeway would have no rule at all; retire the rule instead",
+        "PERIOD_GAP",
+        validTo=written(clock.now() + timedelta(days=9)),
+    )
+    planned = clock.now() + timedelta(days=9)
+    await desk.take("publishRule", validFrom=written(planned))
+    asked = (
+        'query ($asOf: DateTime) { rules(kind: "ropeway", asOf: $asOf) { factor { numerator denominator } '
+        "formula { family project { name } } multipliers { name percent } methodology { title scope } } }"
+    )
+    assert (await api.post(asked)).result == []
+    assert (await api.post(asked, {"asOf": written(planned)})).result == [
+        {
+            "factor": ratio(40),
+            "formula": {"family": "BASELINE_MINUS_PROJECT", "project": [{"name": "Power"}]},
+            "multipliers": [{"name": "Morning", "percent": 150}],
+            "methodology": {"title": "Ropeways", "scope": "for a test"},
+        }
+    ]
+    await desk.approved(rule={"code": "R-ROPE1", "formula": flat(30)})
+    await refused(
+        "生效期与已计划的 R-ROPE1 v1 重叠",
+        "the period covers the beginning of R-ROPE1 v1, which is planned",
+        "PERIOD_OVERLAP",
+    )
+    await desk.take("publishRule", validFrom=written(planned))
+    shown = (await api.post(asked, {"asOf": written(planned)})).result
+    assert [rule["factor"] for rule in shown] == [ratio(30)]

@@ -1,14 +1,18 @@
-"""Drafts of the bus ride's rule, and the way to its publication, for tests."""
+"""Drafts of the bus ride's rule, the way to its publication, and what refuses it, for tests."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from backend.rules.drafts import Subject
+import pytest
+
+from backend.kernel.errors import Refusal
+from backend.rules.drafts import Step, Subject
 from backend.rules.steps import Order
+from tests.conftest import dump
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from backend.rules.drafts import Draft
     from backend.runtime import Services
@@ -70,3 +74,18 @@ async def approved(services: Services, draft: Draft) -> Draft:
 async def published(services: Services, draft: Draft, **period: Any) -> Draft:
     """Brought all the way into the rule book."""
     return await services.lifecycle.publish(order(await approved(services, draft)), **period)
+
+
+async def refusal(services: Services, asked: Awaitable[Any]) -> Refusal:
+    """The refusal, which changed nothing."""
+    before = await dump(services)
+    with pytest.raises(Refusal) as caught:
+        await asked
+    assert await dump(services) == before
+    return caught.value
+
+
+async def log(services: Services) -> list[tuple[str, Step, str]]:
+    """Who did what, why, from the first step on; without what came with the software."""
+    entries = await services.lifecycle.list_log(None, limit=100, older=None, newer=None, newest=True)
+    return [(entry.actor, entry.step, entry.reason) for entry in reversed(entries) if entry.step is not Step.SHIP]

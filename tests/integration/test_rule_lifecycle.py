@@ -7,9 +7,7 @@ import dataclasses
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from backend.kernel.errors import IdempotencyConflictError, InvalidInputError, Refusal, Text
+from backend.kernel.errors import IdempotencyConflictError, InvalidInputError, Text
 from backend.rules import refusals
 from backend.rules.drafts import Change, Stage, Step, Subject
 from backend.rules.lifecycle import Lifecycle, LifecyclePolicy
@@ -19,39 +17,20 @@ from tests.integration.drafting import (
     ANN,
     BEN,
     BUS,
-    FLAT,
-    TRAM,
-    TRAM_RULE,
     approved,
     begin,
+    log,
     order,
     published,
+    refusal,
     submitted,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from backend.kernel.clock import ManualClock
-    from backend.rules.model import RuleVersion
     from backend.runtime import Services
 
 DAY = timedelta(days=1)
-
-
-async def refusal(services: Services, asked: Awaitable[Any]) -> Refusal:
-    """The refusal, which changed nothing."""
-    before = await dump(services)
-    with pytest.raises(Refusal) as caught:
-        await asked
-    assert await dump(services) == before
-    return caught.value
-
-
-async def log(services: Services) -> list[tuple[str, Step, str]]:
-    """Who did what, why, from the first step on; without what came with the software."""
-    entries = await services.lifecycle.list_log(None, limit=100, older=None, newer=None, newest=True)
-    return [(entry.actor, entry.step, entry.reason) for entry in reversed(entries) if entry.step is not Step.SHIP]
 
 
 async def test_a_rule_goes_from_a_draft_into_the_book_through_two_persons_hands(
@@ -296,133 +275,6 @@ async def test_a_limit_that_rules_share_is_judged_beside_them(services: Services
     draft = await services.lifecycle.edit(order(draft), Subject.RULE, {**BUS, "caps": caps[1:]})
     assert (draft.problems, draft.stage) == ((), Stage.DRAFT)
     assert (await services.lifecycle.validate(order(draft))).stage is Stage.VALIDATED
-
-
-async def test_a_period_is_refused_where_it_cannot_be(services: Services, clock: ManualClock) -> None:
-    now, publish = clock.now(), services.lifecycle.publish
-    planned = await published(services, await begin(services, key="key-0010"), valid_from=now + 10 * DAY)
-    assert planned.wording["valid_from"] == now + 10 * DAY
-    draft = await approved(services, await begin(services, {**BUS, "formula": FLAT, "minimum": 1}, key="key-0011"))
-    refused = await refusal(services, publish(order(draft), valid_from=now - 31 * DAY - timedelta(milliseconds=1)))
-    assert isinstance(refused, refusals.PeriodInPastError)
-    assert refused.days == 31
-    for period in ({}, {"valid_from": now - DAY}, {"valid_to": now + 10 * DAY + timedelta(milliseconds=1)}):
-        refused = await refusal(services, publish(order(draft), **period))
-        assert isinstance(refused, refusals.PeriodOverlapError)
-        assert refused.version == "R-BUS2 v2"
-    for end in (now, now - DAY):
-        refused = await refusal(services, publish(order(draft), valid_from=now, valid_to=end))
-        assert isinstance(refused, InvalidInputError)
-    # Beginning with the planned version, a newer one takes its place; and what was planned is no longer in force.
-    await publish(order(draft), valid_from=now + 10 * DAY)
-    short = await approved(services, await begin(services, {**BUS, "minimum": 1, "points": "2/1000"}, key="key-0012"))
-    short = await publish(order(short), valid_from=now - 31 * DAY, valid_to=now + 10 * DAY)
-    book = await services.rules.book()
-    found = [book.version_for("bus_ride", now + days * DAY) for days in (-32, -31, 0, 9, 10, 99)]
-    assert [version.version for version in found if version] == [1, 4, 4, 4, 3, 3]
-    counted: list[RuleVersion] = []
-
-    async def count(version: RuleVersion) -> int:
-        counted.append(version)
-        return 7
-
-    assert await services.lifecycle.count_affected(short) is None
-    services.lifecycle._count_affected = count
-    assert [await services.lifecycle.count_affected(each) for each in (short, planned, draft)] == [7, None, None]
-    assert [version.version for version in counted] == [4]
-
-
-async def test_a_new_kind_and_its_rule_need_no_code_and_no_gap(services: Services, clock: ManualClock) -> None:
-    now, publish = clock.now(), services.lifecycle.publish
-    early = await refusal(services, begin(services, TRAM_RULE))
-    assert isinstance(early, refusals.RuleProblemsError)
-    assert (early.path, early.problem.en) == ("kind", "there is no kind tram")
-    kind = await approved(services, await begin(services, TRAM, Subject.KIND, key="key-0020"))
-    assert isinstance(await refusal(services, publish(order(kind), valid_from=now)), InvalidInputError)
-    await publish(order(kind))
-    assert (await services.rules.book()).kinds["tram"].name_zh == "有轨电车"
-    again = await refusal(services, begin(services, {**TRAM, "maximum": 5}, Subject.KIND, key="key-0021"))
-    assert isinstance(again, refusals.RuleProblemsError)
-    assert again.path == "code"
-    rule = await approved(services, await begin(services, TRAM_RULE, key="key-0022"))
-    gap = await refusal(services, publish(order(rule), valid_from=now, valid_to=now + DAY))
-    assert isinstance(gap, refusals.PeriodGapError)
-    assert gap.kind == "tram"
-    await publish(order(rule), valid_from=now)
-    book = await services.rules.book()
-    assert [v.name for v in book.find_rule("R-TRAM")] == ["R-TRAM v1"]
-    assert book.version_for("tram", now - timedelta(milliseconds=1)) is None
-
-
-async def test_a_rule_is_retired_by_two_persons_from_a_date_on(services: Services, clock: ManualClock) -> None:
-    now, why = clock.now(), Text("线路停运", "the line is closed")
-    retire = services.lifecycle.retire
-    for rule, at, reason, expected in (
-        ("R-NONE", None, why, refusals.UnknownRuleError),
-        ("R-BUS2", now - 32 * DAY, why, refusals.PeriodInPastError),
-        ("R-BUS2", None, Text("", "closed"), refusals.RuleProblemsError),
-    ):
-        refused = await refusal(services, retire(ANN, rule, at, reason, key="key-0030", reason=""))
-        assert isinstance(refused, expected)
-    draft = await retire(ANN, "R-BUS2", now + DAY, why, key="key-0030", reason="closing")
-    assert (draft.stage, draft.retires, draft.wording["enabled"]) == (Stage.SUBMITTED, True, False)
-    assert await retire(ANN, "R-BUS2", now + DAY, why, key="key-0030", reason="closing") == draft
-    edit = services.lifecycle.edit(order(draft), Subject.RULE, {**BUS, "enabled": True})
-    assert isinstance(await refusal(services, edit), InvalidInputError)
-    own = await refusal(services, services.lifecycle.approve(order(draft)))
-    assert isinstance(own, refusals.SamePersonError)
-    draft = await services.lifecycle.approve(order(draft, BEN))
-    dated = services.lifecycle.publish(order(draft), valid_from=now)
-    assert isinstance(await refusal(services, dated), InvalidInputError)
-    # Approved too late for the date it names, it ends as soon as it can; nothing settled is touched.
-    clock.advance(2 * DAY)
-    await services.lifecycle.publish(order(draft))
-    book = await services.rules.book()
-    end = clock.now() + LEAD
-    found = [book.version_for("bus_ride", moment) for moment in (end - timedelta(milliseconds=1), end)]
-    assert [version.enabled for version in found if version] == [True, False]
-    assert found[1] is not None
-    assert (found[1].version, found[1].why_disabled_en) == (2, "the line is closed")
-    gone = await refusal(services, retire(ANN, "R-BUS2", end, why, key="key-0031", reason=""))
-    assert isinstance(gone, refusals.UnknownRuleError)
-    assert (await log(services))[0] == (ANN, Step.RETIRE, "closing")
-
-
-async def test_campaigns_and_limits_take_the_same_way(services: Services, clock: ManualClock) -> None:
-    now = clock.now()
-    campaign = {
-        "code": "green-week",
-        "name_zh": "绿色周",
-        "name_en": "Green week",
-        "starts_at": now,
-        "ends_at": now + 7 * DAY,
-        "kinds": ["bus_ride"],
-        "percent": 50,
-        "budget": 10_000,
-    }
-    broken = await refusal(services, begin(services, {**campaign, "kinds": ["teleport"]}, Subject.CAMPAIGN))
-    assert isinstance(broken, refusals.RuleProblemsError)
-    assert broken.path == "kinds"
-    await published(services, await begin(services, campaign, Subject.CAMPAIGN))
-    # Another draft of it takes from the published one what it does not say itself.
-    shorter = {"code": "green-week", "ends_at": now + DAY}
-    await published(services, await begin(services, shorter, Subject.CAMPAIGN, key="key-0041"))
-    book = await services.rules.book()
-    last = book.revision
-    assert [len(book.campaigns_for("bus_ride", now + days * DAY)) for days in (0, 1)] == [1, 0]
-    assert [len(book.campaigns_for("bus_ride", now + DAY, revision)) for revision in (last - 2, last - 1)] == [0, 1]
-    assert [found.percent for found in book.latest_campaigns()] == [50]
-    past = {**campaign, "code": "past", "starts_at": now - 32 * DAY, "ends_at": now - DAY}
-    draft = await approved(services, await begin(services, past, Subject.CAMPAIGN, key="key-0042"))
-    refused = await refusal(services, services.lifecycle.publish(order(draft)))
-    assert isinstance(refused, refusals.PeriodInPastError)
-    cap = {"group": "city", "period": "YEAR", "measure": "POINTS", "limit": 5, "basis": "test", "scope": "EVERYBODY"}
-    limits = {"limits": [{"cap": cap, "kinds": ["bus_ride"], "categories": []}]}
-    draft = await published(services, await begin(services, limits, Subject.LIMITS, key="key-0043"))
-    assert (draft.name, draft.named) == ("programme", "limits:programme")
-    book = await services.rules.book()
-    assert [found.group for found in book.caps_for("bus_ride")] == ["city"]
-    assert [found.group for found in book.caps_for("metro")] == []
 
 
 async def test_a_programme_may_do_without_back_tests_and_look_further_back(

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from backend.mongo.client import Document, Snapshot
 
 MAX_OF_OWNER = 8
+EXPLAINED = frozenset({TransactionKind.EARN, TransactionKind.RESTATE})
 OWN_FIELDS = frozenset({"_id", "owner", "sequence", "copy_of", "lines"})
 
 
@@ -228,7 +229,7 @@ class Replay:
                 audit.balances[counter(posting.from_account)] -= posting.amount
                 audit.balances[counter(posting.to_account)] += posting.amount
         self._sides.seals.add(leaf_digest(document) + id_bytes(document["_id"]))
-        if transaction.kind is TransactionKind.EARN:
+        if _is_of_action(transaction):
             self._sides.earnings.add(
                 earning_entry(transaction.id, transaction.key, document["at"], transaction.payload), -1
             )
@@ -285,6 +286,12 @@ def _expected(transaction: Transaction, applied: Applied, terms: Terms, copied: 
     if copied is not None:
         document.update(_id=f"{transaction.id}@{copied}", copy_of=transaction.id)
     return document
+
+
+def _is_of_action(transaction: Transaction) -> bool:
+    """Whether an act must explain it: an earning, a restatement, or the reversal that names its act."""
+    kind = transaction.kind
+    return kind in EXPLAINED or (kind is TransactionKind.REVERSE and "action" in transaction.cause)
 
 
 def _copy_entries(document: Document, owners: tuple[OwnerId, ...]) -> Iterator[tuple[bytes, int]]:
