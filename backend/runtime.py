@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import structlog
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from backend.actions.backtesting.service import Backtesting, Calls
+from backend.actions.backtesting.store import COLLECTIONS as BACKTEST_COLLECTIONS
+from backend.actions.backtesting.store import BacktestStore
 from backend.actions.documents import COLLECTIONS as ACTION_COLLECTIONS
 from backend.actions.importing import Importing
+from backend.actions.restate_store import RESTATEMENTS
+from backend.actions.restating import Restating
+from backend.actions.review_store import REVIEW_LOG
+from backend.actions.reviewing import Reviewing
 from backend.actions.rules import Window
 from backend.actions.service import Actions
 from backend.actions.settling import SETTLED_TOPIC, Settling
@@ -51,7 +62,7 @@ from backend.valkey.nudges import Nudges
 from backend.valkey.task_queue import TaskQueue
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from redis.asyncio import Redis
 
@@ -61,6 +72,7 @@ if TYPE_CHECKING:
     from backend.programme.model import Programme
     from backend.settings import Settings
 
+LOG = structlog.get_logger(__name__)
 COLLECTIONS = (
     IDEMPOTENCY_KEYS,
     OUTBOX,
@@ -71,8 +83,12 @@ COLLECTIONS = (
     *DRAFT_COLLECTIONS,
     *IDENTITY_COLLECTIONS,
     *ACTION_COLLECTIONS,
+    REVIEW_LOG,
+    RESTATEMENTS,
+    *BACKTEST_COLLECTIONS,
 )
 SETTLE_TASK = "actions.settle"
+BACKTEST_TASK = "backtests.replay"
 MAX_SKEW = timedelta(seconds=5)
 
 
@@ -100,6 +116,9 @@ class Services:
     adjusting: Adjusting
     actions: Actions
     settling: Settling
+    reviewing: Reviewing
+    restating: Restating
+    backtesting: Backtesting
     importing: Importing
     relay: Relay
 
@@ -107,6 +126,11 @@ class Services:
 def citizen_channel(citizen: str) -> str:
     """The channel on which a citizen's phones are told."""
     return f"citizen:{citizen}"
+
+
+def backtest_channel(backtest: str) -> str:
+    """The channel on which those who watch a back-test are told that it went on."""
+    return f"backtest:{backtest}"
 
 
 @asynccontextmanager
@@ -150,9 +174,18 @@ def _compose(
     lookup_key = load_lookup_key(settings.keys_dir / "lookup.key")
     identity = Identity(IdentityStore(database), clock, lookup_key)
     rules = Rules(RuleStore(database), transactions, clock, programme.profile)
-    lifecycle = _lifecycle(database, rules, clock, programme)
     leases = Leases(valkey)
     ledger = Ledger(database, transactions, clock, _policy(programme))
+    restating = Restating(
+        database=database,
+        transactions=transactions,
+        rule_service=rules,
+        ledger=ledger,
+        leases=leases,
+        clock=clock,
+        zone=programme.zone,
+    )
+    lifecycle = _lifecycle(database, rules, clock, programme, restating)
     store = ActionStore(database)
 
     actions = Actions(
@@ -185,6 +218,18 @@ def _compose(
         families=_families(database, identity, ledger, clock, programme, lookup_key),
         adjusting=Adjusting(identity, ledger, lookup_key),
         actions=actions,
+        reviewing=Reviewing(
+            database=database,
+            transactions=transactions,
+            rule_service=rules,
+            ledger=ledger,
+            relay=relay,
+            clock=clock,
+            zone=programme.zone,
+            lookup_key=lookup_key,
+            wake=nudges.nudge,
+        ),
+        restating=restating,
         importing=Importing(store=store, actions=actions, identity=identity, clock=clock),
         settling=Settling(
             store=store,
@@ -199,8 +244,33 @@ def _compose(
             zone=programme.zone,
             batch_size=settings.conversion_batch,
         ),
+        backtesting=Backtesting(
+            store=BacktestStore(database),
+            transactions=transactions,
+            rule_service=rules,
+            lifecycle=lifecycle,
+            identity=identity,
+            clock=clock,
+            zone=programme.zone,
+            lookup_key=lookup_key,
+            calls=_backtest_calls(channels, queue),
+        ),
         relay=relay,
     )
+
+
+def _backtest_calls(channels: Channels, queue: TaskQueue) -> Calls:
+    async def wake(parts: Sequence[int]) -> None:
+        try:
+            await queue.send_many(BACKTEST_TASK, [[part] for part in parts])
+        except OperationalError as error:
+            LOG.warning("back-test not sent; the sweeper will find it", error=str(error))
+
+    async def tell(backtest: str) -> None:
+        with suppress(RedisError):  # who watches looks by themselves after a while
+            await channels.publish_many([(backtest_channel(backtest), {"backtest": backtest})])
+
+    return Calls(wake, tell)
 
 
 def _tokens(settings: Settings, clock: Clock, programme: Programme) -> Tokens:
@@ -223,7 +293,7 @@ def _families(
     )
 
 
-def _lifecycle(database: Database, rules: Rules, clock: Clock, programme: Programme) -> Lifecycle:
+def _lifecycle(database: Database, rules: Rules, clock: Clock, programme: Programme, restating: Restating) -> Lifecycle:
     return Lifecycle(
         reads=DraftReads(database),
         transactions=Transactions(database),
@@ -231,6 +301,7 @@ def _lifecycle(database: Database, rules: Rules, clock: Clock, programme: Progra
         clock=clock,
         policy=LifecyclePolicy(timedelta(days=programme.rules.past_days), programme.rules.backtest_needed),
         methodologies=shipped_methodologies(),
+        count_affected=restating.count_affected,
     )
 
 

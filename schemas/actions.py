@@ -11,7 +11,7 @@ import strawberry
 
 from backend.actions import errors
 from backend.actions.explaining import explain_action
-from backend.actions.model import Action, ActionRequest, Doubt, RuleRef
+from backend.actions.model import Action, ActionRequest, Doubt, Restatement, Reversal, Review, RuleRef
 from backend.actions.plausibility import SENTENCES
 from backend.actions.service import Recorded
 from backend.identity.errors import ForbiddenError
@@ -21,7 +21,7 @@ from backend.kernel.units import INT64_MAX
 from backend.rules.conversion import Award
 from backend.runtime import citizen_channel
 from schemas.context import Info
-from schemas.enums import DoubtCode, EvidenceTier, Reason, Status, Unit
+from schemas.enums import Decision, DoubtCode, EvidenceTier, Reason, Status, Unit
 from schemas.refusals import RefusalInterface, result_union, show
 from schemas.relay import Node, from_global_id
 from schemas.scalars import BigInt, JsonMap
@@ -57,6 +57,45 @@ class DoubtType:
         return SENTENCES[parent.code].said(info.context.language)
 
 
+@view(of=Review, name="Review")
+class ReviewType:
+    """A reviewer's decision on an act; ``by`` is a pseudonym."""
+
+    by: str
+    at: datetime
+    decision: Decision
+    reason: str
+
+
+@view(of=Restatement, name="ActionRestatement")
+class RestatedType:
+    """A later correction of what an act earned, by a corrected rule: signed differences."""
+
+    rule: RuleRefType
+    reduction_mg: BigInt
+    points: BigInt
+    at: datetime
+
+    @strawberry.field
+    @staticmethod
+    def transaction_id(parent: strawberry.Parent[Restatement]) -> str:
+        """The transaction that posted them."""
+        return parent.transaction
+
+
+@view(of=Reversal, name="ActionReversal")
+class ReversalType:
+    """What an act earned was taken back, for another record of it is counted."""
+
+    at: datetime
+
+    @strawberry.field
+    @staticmethod
+    def transaction_id(parent: strawberry.Parent[Reversal]) -> str | None:
+        """The transaction that took it back; null where nothing was left of it."""
+        return parent.transaction
+
+
 @view(of=Action, name="Action")
 class ActionType(Node):
     """One low-carbon act of one citizen, and what it earned."""
@@ -72,6 +111,11 @@ class ActionType(Node):
     ref: str
     reduction_mg: BigInt
     points: BigInt
+    evidence: str | None
+    attributes: JsonMap
+    review: ReviewType | None
+    restatements: list[RestatedType]
+    reversal: ReversalType | None
 
     @strawberry.field
     @staticmethod
@@ -100,17 +144,15 @@ class ActionType(Node):
     @strawberry.field
     @staticmethod
     def reason_code(parent: strawberry.Parent[Action]) -> Reason | None:
-        """Why it earned nothing, or waits for a person."""
-        return parent.settlement.reason if parent.settlement else None
+        """Why it earned nothing, waits for a person, or was taken back."""
+        return parent.reason
 
     @strawberry.field
     @staticmethod
     def reason(parent: strawberry.Parent[Action], info: Info) -> str | None:
         """The same in words, in the language of the request."""
-        settlement = parent.settlement
-        if settlement is None or settlement.reason is None:
-            return None
-        return settlement.reason.sentence(info.context.language, settlement.period)
+        period = parent.settlement.period if parent.settlement else None
+        return parent.reason.sentence(info.context.language, period) if parent.reason else None
 
     @strawberry.field(graphql_type=list[AwardType])
     @staticmethod
@@ -133,6 +175,14 @@ class ActionType(Node):
         zone = context.services.programme.zone
         lines = explain_action(parent, book, zone, citizen.district if citizen else None)
         return [line.said(context.language) for line in lines]
+
+    @strawberry.field(graphql_type="ActionType | None")
+    @staticmethod
+    async def claimed_by(parent: strawberry.Parent[Action], info: Info) -> Action | None:
+        """The record of the same act that is counted instead; null where it is another citizen's."""
+        other = parent.reversal.superseded_by if parent.reversal else parent.settlement and parent.settlement.claimed_by
+        action = await info.context.actions.load(other) if other else None
+        return action if action is not None and info.context.may_see(action.citizen) else None
 
     @strawberry.field
     @staticmethod

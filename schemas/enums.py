@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import strawberry
 
-from backend.actions.model import DoubtCode, Reason, Status
+from backend.actions.backtesting.model import State as BacktestState
+from backend.actions.model import Decision, DoubtCode, Reason, Status
+from backend.actions.restatements import Stage as RestatementStage
 from backend.identity.model import PrincipalKind
 from backend.kernel.units import Unit
 from backend.ledger.model import TransactionKind
@@ -26,17 +28,22 @@ strawberry.enum(BaselineMethod, description="What a household's consumption is c
 strawberry.enum(Stage, name="RuleStage", description="How far a draft has come.")
 strawberry.enum(Subject, name="RuleSubject", description="What a draft is of.")
 strawberry.enum(Step, name="RuleStep", description="What was done to a draft; SHIP: published with the software.")
+strawberry.enum(BacktestState, name="BacktestState", description="How far a back-test is.")
 strawberry.enum(PrincipalKind, description="Sorts of principals.")
 strawberry.enum(TransactionKind, description="Why amounts moved.")
+strawberry.enum(Decision, name="ReviewDecision", description="What a reviewer decides.")
+strawberry.enum(RestatementStage, name="RestatementStage", description="How far a restatement has come.")
 strawberry.enum(Status, name="ActionStatus", description="Where an action stands.")
 strawberry.enum(DoubtCode, description="What is not plausible about an action.")
 strawberry.enum(Reason, name="ActionReason", description="Why an action earned nothing, or waits for a person.")
 
 __all__ = [
     "Audience",
+    "BacktestState",
     "BaselineMethod",
     "Category",
     "Confidence",
+    "Decision",
     "DoubtCode",
     "EvidenceTier",
     "Family",
@@ -44,6 +51,7 @@ __all__ = [
     "Period",
     "PrincipalKind",
     "Reason",
+    "RestatementStage",
     "Scope",
     "Stage",
     "Status",

@@ -27,6 +27,7 @@ from graphql import (
     is_list_type,
 )
 
+from backend.actions.restatements import MAX_NAMED
 from backend.actions.rules import MAX_BATCH
 from schemas.relay import DEFAULT_PAGE, MAX_PAGE
 
@@ -37,6 +38,7 @@ MAX_COST = 10_000
 USUAL_LIST = 50
 MAX_DIGITS = 3
 LIST_SIZES = {
+    "Action.restatements": 2,
     "Citizen.pointLots": 40,
     "DraftBacktest.figures": 12,
     "Family.members": 8,
@@ -50,6 +52,8 @@ LIST_SIZES = {
     # Levels of the tree over the largest block.
     "Receipt.path": 20,
     "RecordedActions.results": MAX_BATCH,
+    "RestatementCount.unrestatable": MAX_NAMED,
+    "RestatementEstimate.largest": MAX_NAMED,
     "ProgrammeLimit.categories": 9,
     "Rule.versions": 20,
     "RuleDraft.limits": 10,
@@ -67,6 +71,8 @@ READ_COSTS = {
     "Query.block": 50,
     "Query.provenance": 1_000,
     "Query.receipt": 500,
+    # Looks through all actions.
+    "RuleDraft.affected": 1_000,
 }
 
 

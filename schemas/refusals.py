@@ -15,6 +15,7 @@ import strawberry
 from strawberry.schema import ExceptionHandler
 from strawberry.types import Info
 
+import backend.actions.backtesting.errors
 import backend.actions.errors
 import backend.identity.errors
 import backend.kernel.errors
@@ -36,6 +37,7 @@ MODULES: tuple[ModuleType, ...] = (
     backend.identity.errors,
     backend.ledger.errors,
     backend.actions.errors,
+    backend.actions.backtesting.errors,
     backend.rules.refusals,
 )
 

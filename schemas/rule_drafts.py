@@ -13,10 +13,13 @@ from backend.rules import drafting, refusals
 from backend.rules.drafts import Backtest, Change, Draft, LogEntry
 from backend.rules.model import Campaign, Kind, Limit, Limits, RuleVersion
 from backend.rules.steps import Order
+from schemas.backtests import BacktestQueries
 from schemas.context import Info
 from schemas.enums import Stage, Step, Subject
 from schemas.refusals import RuleProblemType, result_union
 from schemas.relay import Connection, connect, moment_place, page_span, read_moment_place
+from schemas.restatements import RestatementQueries
+from schemas.reviews import ReviewQueries
 from schemas.rule_inputs import BilingualInput, CampaignInput, KindInput, LimitsInput, RuleInput, to_wording
 from schemas.rules import CampaignType, KindType, LimitType, RuleVersionType
 from schemas.scalars import BigInt
@@ -331,7 +334,7 @@ async def _draft(info: Info, subject: Subject, text: Any, given: Any) -> Draft:
 
 
 @strawberry.type
-class AdminQuery:
+class AdminQuery(BacktestQueries, ReviewQueries, RestatementQueries):
     """What staff read."""
 
     @strawberry.field(graphql_type=RuleDraftType | None)

@@ -15,6 +15,7 @@ from backend.identity.model import Citizen
 from backend.kernel.errors import InvalidInputError, Text
 from backend.kernel.ids import ActionId, CitizenId
 from schemas.actions import ActionsMutation, ActionsQuery, ActionsSubscription
+from schemas.backtests import BacktestsMutation, BacktestsSubscription
 from schemas.citizens import CitizensQuery, CitizenType, EnterpriseType, MerchantType, PartnerType, StaffType
 from schemas.context import Info
 from schemas.families import FamiliesMutation
@@ -25,6 +26,8 @@ from schemas.programme import ProgrammeQuery
 from schemas.provenance import ProvenanceQuery
 from schemas.refusals import HANDLERS, RefusalInterface
 from schemas.relay import MAX_PAGE, Node, from_global_id
+from schemas.restatements import RestatementsMutation
+from schemas.reviews import ReviewsMutation
 from schemas.rule_drafts import AdminQueries, RuleDraftsMutation
 from schemas.rules import RulesQuery
 from schemas.scalars import SCALARS
@@ -69,12 +72,20 @@ class Query(
 
 
 @strawberry.type
-class Mutation(ActionsMutation, FamiliesMutation, PointsMutation, RuleDraftsMutation):
+class Mutation(
+    ActionsMutation,
+    BacktestsMutation,
+    FamiliesMutation,
+    PointsMutation,
+    RestatementsMutation,
+    ReviewsMutation,
+    RuleDraftsMutation,
+):
     """What can be changed; every mutation takes one input and returns its success or a refusal."""
 
 
 @strawberry.type
-class Subscription(ActionsSubscription):
+class Subscription(ActionsSubscription, BacktestsSubscription):
     """What can be watched."""
 
 

@@ -15,7 +15,13 @@ from workers.schedule import SCHEDULE
 app = Celery(
     "tanhui",
     broker=Settings().valkey_url,
-    include=["workers.tasks.actions", "workers.tasks.ledger", "workers.tasks.outbox"],
+    include=[
+        "workers.tasks.actions",
+        "workers.tasks.backtests",
+        "workers.tasks.ledger",
+        "workers.tasks.outbox",
+        "workers.tasks.restate",
+    ],
 )
 app.conf.update(
     broker_options(),

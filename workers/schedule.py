@@ -7,5 +7,7 @@ SCHEDULE = {
     "end holds and lots": {"task": "ledger.expire", "schedule": 5.0, "options": {"expires": 5.0}},
     "seal": {"task": "ledger.seal", "schedule": 5.0, "options": {"expires": 5.0}},
     "audit new blocks": {"task": "audit.follow", "schedule": 60.0, "options": {"expires": 60.0}},
+    "find forgotten back-tests": {"task": "backtests.sweep", "schedule": 5.0, "options": {"expires": 5.0}},
+    "restate acts": {"task": "actions.restate", "schedule": 5.0, "options": {"expires": 5.0}},
     "empty the outbox": {"task": "outbox.drain", "schedule": 5.0, "options": {"expires": 5.0}},
 }

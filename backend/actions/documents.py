@@ -119,6 +119,8 @@ ACTIONS = Collection(
         Index("carrier_occurred", [("carriers", 1), ("occurred_at", 1)], partial={"carriers": {"$type": "string"}}),
         Index("review", [("status", 1), ("recorded_at", 1), ("_id", 1)], partial={"status": Status.REVIEW.value}),
         Index("citizen_occurred", [("citizen", 1), ("occurred_at", -1), ("_id", -1)]),
+        # A back-test reads a shard's citizens one after the other.
+        Index("shard_citizen", [("shard", 1), ("citizen", 1), ("occurred_at", 1)]),
     ),
 )
 CLAIMS = Collection(

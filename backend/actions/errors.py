@@ -163,3 +163,46 @@ class NotApprovableError(Refusal):
     code = "NOT_APPROVABLE"
     zh = "因 {reason} 待核实的行为不能直接通过：请先更正规则或数据，再重新核算（RETRY），或予以驳回"
     en = "an action waiting for {reason} is not approved: correct the rule or the record and RETRY, or reject it"
+
+
+@dataclass(eq=False)
+class UnknownVersionError(Refusal):
+    """No such version of the rule is published."""
+
+    rule: str
+    version: int
+
+    code = "UNKNOWN_VERSION"
+    zh = "规则 {rule} 没有已发布的第 {version} 版"
+    en = "no version {version} of the rule {rule} is published"
+
+
+@dataclass(eq=False)
+class UnknownRestatementError(Refusal):
+    """There is no such restatement."""
+
+    restatement: str
+
+    code = "UNKNOWN_RESTATEMENT"
+    zh = "没有重算任务 {restatement}"
+    en = "there is no restatement {restatement}"
+
+
+@dataclass(eq=False)
+class NotProposedError(Refusal):
+    """Only a restatement that is estimated and waits for approval can be approved."""
+
+    stage: str
+
+    code = "NOT_PROPOSED"
+    zh = "重算任务处于 {stage} 阶段，不能审批"
+    en = "the restatement is {stage}; it does not wait for approval"
+
+
+@dataclass(eq=False)
+class OwnRestatementError(Refusal):
+    """Who proposed a restatement does not approve it."""
+
+    code = "OWN_RESTATEMENT"
+    zh = "提出重算者不能审批，须由他人审批"
+    en = "who proposed a restatement cannot approve it; another person must"

@@ -190,10 +190,11 @@ def _profile(book: RuleBook, versions: Iterable[RuleVersion]) -> Profile:
 
 def _shown(problems: Iterable[ProfileError]) -> tuple[Problem, ...]:
     """The problems, their fields named as an administrator's input names them."""
-    return tuple(
-        Problem(_UNDERSCORE.sub(lambda letter: letter[1].upper(), found.path), found.problem, found.line, found.column)
-        for found in problems
-    )
+    return tuple(Problem(_as_input(found.path), found.problem, found.line, found.column) for found in problems)
+
+
+def _as_input(path: str) -> str:
+    return "code" if path == "rule" else _UNDERSCORE.sub(lambda letter: letter[1].upper(), path)
 
 
 def refuse(problems: tuple[Problem, ...]) -> RuleProblemsError:

@@ -32,8 +32,10 @@ async def test_a_credited_act_tells_its_arithmetic(api: Api, services: Services,
     told = (await api.post(EXPLAIN, {"id": identity}, token=token, language="en")).result
     assert told["explanation"] == [
         "Recorded: Bus ride, distance unknown, 1 time",
-        "Factor: 80 g/time (Luzhou Green Sprout points, on ACEF algorithms (Guangming Daily and People's Daily, 2024), "
-        "Luzhou Green Sprout programme, 2024)",
+        (
+            "Factor: 80 g/time (Luzhou Green Sprout points, on ACEF algorithms (Guangming Daily and People's Daily, 2024), "
+            "Luzhou Green Sprout programme, 2024)"
+        ),
         "Self-declared: counts half, for points only",
         "1 time × 80 g/time × 1/2 = 40 g",
         "40 g, each 1 g worth 1 point: 40 points",

@@ -227,6 +227,7 @@ DRAFTS_REFUSED: list[tuple[str, dict[str, Any], tuple[str, str, str]]] = [
     ("draftRule", {"rule": {**BUS, "minimum": str(1 - 10**19)}}, ("RULE_PROBLEMS", "minimum", "")),
     ("draftRule", {"rule": {**BUS, "kind": "teleport"}}, ("RULE_PROBLEMS", "kind", "")),
     ("draftRule", {"rule": {"code": "R-NEW1"}}, ("RULE_PROBLEMS", "kind", "is missing")),
+    ("draftRule", {"rule": {"code": "r 1"}}, ("RULE_PROBLEMS", "code", "")),
     ("draftRule", {"rule": {**BUS, "boundsBasis": None}}, ("RULE_PROBLEMS", "boundsBasis", "")),
     ("draftRule", {"rule": {**BUS, "profile": "shanghai-2026"}}, ("FOREIGN_PROFILE", "", "")),
     ("draftKind", {"kind": {**GOOD["draftKind"]["kind"], "code": "bus_ride"}}, ("RULE_PROBLEMS", "code", "")),

@@ -39,7 +39,17 @@ OPERATIONS = sorted((Path(__file__).parents[2] / "schemas" / "operations").glob(
 PUBLIC_MUTATIONS: dict[str, str] = {}
 # Lists that are no connections, and what bounds them.
 BOUNDED_LISTS = {
+    "Action.restatements": "one for each time its rule was corrected",
     "AdminQuery.campaigns": "those that have not ended",
+    "BacktestResult.cuts": "one a cap or campaign",
+    "BacktestResult.days": "at most 366",
+    "BacktestResult.deciles": "at most ten",
+    "BacktestResult.districts": "one a district",
+    "BacktestResult.kinds": "one a kind",
+    "BacktestResult.mostGaining": "at most twenty",
+    "BacktestResult.mostLosing": "at most twenty",
+    "BacktestResult.sample": "at most fifty",
+    "BacktestSide.lines": "a dozen",
     "Campaign.kinds": "written by staff, each once",
     "Citizen.pointLots": "one a month of their life, and one a day of grace",
     "DraftBacktest.figures": "a dozen names",
@@ -58,6 +68,8 @@ BOUNDED_LISTS = {
     "Query.rules": "one a kind",
     "Receipt.path": "levels of the tree over a block, about 14",
     "RecordedActions.results": "as many as actions, at most 500",
+    "RestatementCount.unrestatable": "the first twenty",
+    "RestatementEstimate.largest": "the first twenty",
     "Rule.versions": "written in the rule profile",
     "RuleDraft.limits": "written by staff",
     "RuleDraft.problems": "one or two a field",
@@ -192,6 +204,13 @@ def test_every_connection_takes_the_four_arguments() -> None:
         for field, definition in shown.fields.items()
         if get_named_type(definition.type).name.endswith("Connection")
     }
-    assert set(found) == {"AdminQuery.ruleDrafts", "AdminQuery.ruleLog", "Citizen.actions", "Citizen.statement"}
+    assert set(found) == {
+        "AdminQuery.restatements",
+        "AdminQuery.reviewQueue",
+        "AdminQuery.ruleDrafts",
+        "AdminQuery.ruleLog",
+        "Citizen.actions",
+        "Citizen.statement",
+    }
     for arguments in found.values():
         assert arguments[-4:] == ["first", "after", "last", "before"]

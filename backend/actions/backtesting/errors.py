@@ -56,8 +56,8 @@ class UnknownBacktestError(Refusal):
 class BacktestEndedError(Refusal):
     """The back-test is over and cannot be cancelled any more."""
 
-    state: str
+    outcome: str
 
     code = "BACKTEST_ENDED"
-    zh = "回测已结束（{state}）"
-    en = "the back-test is over ({state})"
+    zh = "回测已结束（{outcome}）"
+    en = "the back-test is over ({outcome})"

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from backend.kernel.errors import Text
+from backend.kernel.ids import SHARD_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -174,5 +175,10 @@ class Backtest:
     done: int = 0
     ended_at: datetime | None = None
     attached: bool = False
-    problem: str | None = None
+    failure: str | None = None
     result: Result | None = None
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are: one a shard of citizens."""
+        return SHARD_COUNT

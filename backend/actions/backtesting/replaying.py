@@ -6,6 +6,7 @@ what was posted.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from backend.actions.backtesting.model import Difference, Side
 from backend.actions.backtesting.tallying import SAMPLE, Tally, add, no_sums
 from backend.actions.backtesting.trying import Binding
 from backend.actions.documents import action_from_document
+from backend.actions.explaining import explain_action
 from backend.actions.model import Action, Reason, RuleRef, Status
 from backend.actions.verdicts import LOST, facts_of
 from backend.kernel.errors import Language, Text
@@ -32,8 +34,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from backend.rules.conversion import Conversion, Terms
-    from backend.rules.explain import Earned
-    from backend.rules.model import ActFacts, Period, RuleVersion
+    from backend.rules.model import ActFacts, RuleVersion
     from backend.rules.service import RuleBook
 
     Used = dict[CapKey, CapUsage]
@@ -242,41 +243,26 @@ class Replay:
         return (version, terms) if is_named else (None, terms)
 
     def _explained(self, act: _Act) -> Difference:
-        action, settlement = act.action, act.action.settlement
-        assert settlement is not None
-        version, terms = self._before_of(act)
-        before = Side(
-            action.status.value,
-            action.reduction_mg,
-            action.points,
-            self._lines(act, version, settlement, terms)
-            if settlement.reason is None
-            else _told(settlement.reason.sentence, settlement.period),
-        )
-        after = act.conversion
-        reason = after.reason
+        action, after, frame = act.action, act.conversion, self._frame
+        lines: tuple[Text, ...] = ()
+        # What is stored and does not follow from what it names is for the auditor to tell.
+        with suppress(KeyError, ValueError):
+            lines = explain_action(action, frame.book, frame.zone, act.facts.district)
+        before = Side(action.status.value, action.reduction_mg, action.points, lines)
         return Difference(
             action.id,
             action.kind,
             before,
-            Side(
-                after.outcome.value,
-                after.reduction_mg,
-                after.points,
-                self._lines(act, act.version, after, act.terms)
-                if reason is None
-                else _told(reason.sentence, after.period),
-            ),
+            Side(after.outcome.value, after.reduction_mg, after.points, self._lines(act)),
         )
 
-    def _lines(self, act: _Act, version: RuleVersion | None, earned: Earned, terms: Terms) -> tuple[Text, ...]:
-        """How the act came to that; nothing where what is stored does not follow from what it names."""
-        if version is None:
-            return ()
-        try:
-            return explain(act.facts, self._frame.tried.kinds[act.facts.kind], version, earned, terms)
-        except (KeyError, ValueError):
-            return ()
+    def _lines(self, act: _Act) -> tuple[Text, ...]:
+        """How the trial came to what it gives for the act."""
+        after = act.conversion
+        if after.reason is None:
+            assert act.version is not None
+            return explain(act.facts, self._frame.tried.kinds[act.facts.kind], act.version, after, act.terms)
+        return (Text(*(after.reason.sentence(language, after.period) for language in (Language.ZH_CN, Language.EN))),)
 
 
 def list_cuts(
@@ -310,9 +296,8 @@ def _was_cut(act: _Act, version: RuleVersion | None, terms: Terms) -> bool:
         return False
     if settlement.reason is not None:
         return settlement.reason is Reason.CAP_REACHED
-    if version.multipliers or terms.campaigns:
-        return True
-    if settlement.points < version.points.floor_times(settlement.reduction_mg):
+    may_be = version.multipliers or terms.campaigns
+    if may_be or settlement.points < version.points.floor_times(settlement.reduction_mg):
         return True
     if all(cap.measure not in _NARROWING for cap in (*version.caps, *terms.caps)):
         return False
@@ -329,11 +314,6 @@ def _list_budgets(version: RuleVersion, terms: Terms) -> Iterator[str]:
     for cap in (*version.caps, *terms.caps):
         if cap.scope is Scope.EVERYBODY:
             yield cap.group
-
-
-def _told(sentence: Callable[[Language, Period | None], str], period: Period | None) -> tuple[Text]:
-    """The one line that says why an act earned nothing."""
-    return (Text(sentence(Language.ZH_CN, period), sentence(Language.EN, period)),)
 
 
 def _opening(start: Mapping[Shared, int]) -> Used:

@@ -19,14 +19,27 @@ from backend.actions.backtesting.tallying import read_result, read_tally, write_
 from backend.actions.documents import ACTIONS
 from backend.kernel.ids import SHARD_COUNT
 from backend.mongo.batches import decode, stream_raw
-from backend.mongo.collections import AMOUNT, COUNTER, FLAG, LONG, MOMENT, TEXT, Collection, Index, nullable, one_of
-from backend.mongo.collections import list_of, record
+from backend.mongo.collections import (
+    AMOUNT,
+    COUNTER,
+    FLAG,
+    LONG,
+    MOMENT,
+    TEXT,
+    Collection,
+    Index,
+    list_of,
+    nullable,
+    one_of,
+    record,
+)
 from backend.rules.drafts import Subject
 from backend.rules.store import WORDING, from_stored, to_stored
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from backend.actions.backtesting.model import Result
     from backend.actions.backtesting.replaying import Shared
     from backend.actions.backtesting.tallying import Tally
     from backend.mongo.client import Database, Document
@@ -61,7 +74,7 @@ BACKTESTS = Collection(
             "done": COUNTER,
             "ended_at": nullable(MOMENT),
             "attached": FLAG,
-            "problem": nullable(TEXT),
+            "failure": nullable(TEXT),
             "result": nullable(TEXT),
         }
     ),
@@ -106,7 +119,9 @@ class BacktestStore:
         document = await self._database.find_one(BACKTESTS.name, {"_id": backtest})
         return _from_document(document) if document else None
 
-    async def list(self, *, limit: int, older: Place | None, newer: Place | None, newest: bool) -> list[Backtest]:
+    async def list_backtests(
+        self, *, limit: int, older: Place | None, newer: Place | None, newest: bool
+    ) -> list[Backtest]:
         """Back-tests, newest first; from the newest end, or the last of those before ``newer``."""
         bounds = [
             {"$or": [{"at": {sign: place[0]}}, {"at": place[0], "_id": {sign: place[1]}}]}
@@ -126,22 +141,25 @@ class BacktestStore:
         found = await self._database.find(BACKTESTS.name, query, limit=100, sort=[("at", 1)], fields=["_id"])
         return [document["_id"] for document in found]
 
-    async def move(self, backtest: str, state: State, **changes: Any) -> bool:
-        """Bring one that is not over to that state; whether it was not over."""
-        query = {"_id": backtest, "state": {"$in": [going.value for going in GOING]}}
-        change = {"state": state.value, **changes}
-        return await self._database.update_one(BACKTESTS.name, query, {"$set": change})
+    async def report(self, backtest: str, done: int) -> None:
+        """Note that so many parts are replayed."""
+        await self._move(backtest, State.RUNNING, done=Int64(done))
 
-    async def end(self, job: Backtest, state: State, at: datetime, **changes: Any) -> bool:
-        """Bring one that is not over to its end and forget its parts; whether it was not over."""
-        ended = await self.move(job.id, state, ended_at=at, **changes)
+    async def _move(self, backtest: str, state: State, **changes: Any) -> None:
+        """Bring one that is not over to that state."""
+        query = {"_id": backtest, "state": {"$in": [going.value for going in GOING]}}
+        await self._database.update_one(BACKTESTS.name, query, {"$set": {"state": state.value, **changes}})
+
+    async def end(self, job: Backtest, state: State, at: datetime, **changes: Any) -> None:
+        """Bring one that is not over to its end and forget its parts."""
+        await self._move(job.id, state, ended_at=at, **changes)
         for part in range(SHARD_COUNT):
             await self._database.delete_one(PARTS.name, {"_id": _part_id(job.id, part)})
-        return ended
 
-    async def mark_attached(self, backtest: str) -> None:
-        """Note that the figures stand with the draft."""
-        await self._database.update_one(BACKTESTS.name, {"_id": backtest}, {"$set": {"attached": True}})
+    async def finish(self, job: Backtest, result: Result, at: datetime, *, attached: bool) -> None:
+        """End a back-test with its result."""
+        done = Int64(SHARD_COUNT)
+        await self.end(job, State.DONE, at, result=write_result(result), attached=attached, done=done)
 
     async def take_part(self, parts: Sequence[int], holder: str, now: datetime, *, stale: datetime) -> Part | None:
         """Take the part that nobody holds, or nobody was heard of since ``stale``, for the longest time."""
@@ -317,7 +335,7 @@ def _to_document(job: Backtest) -> Document:
         "done": Int64(job.done),
         "ended_at": job.ended_at,
         "attached": job.attached,
-        "problem": job.problem,
+        "failure": job.failure,
         "result": write_result(job.result) if job.result else None,
     }
 
@@ -335,6 +353,6 @@ def _from_document(document: Mapping[str, Any]) -> Backtest:
         done=int(document["done"]),
         ended_at=document["ended_at"],
         attached=document["attached"],
-        problem=document["problem"],
+        failure=document["failure"],
         result=read_result(document["result"]) if document["result"] else None,
     )
