@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 
-.PHONY: help demo up test lint bench bench-ledger bench-pipeline format lock clean
+.PHONY: help demo up test lint bench bench-ledger bench-pipeline bench-rules format lock clean
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
 
@@ -29,13 +29,16 @@ lint: $(VENV)/.dev  ## style, types, layers, schema snapshot
 	$(BIN)/tanhui rules lint conservative > /dev/null
 	$(BIN)/tanhui rules lint shanghai-2026 > /dev/null
 
-bench: bench-pipeline bench-ledger  ## run every benchmark
+bench: bench-pipeline bench-ledger bench-rules  ## run every benchmark
 
 bench-pipeline: $(VENV)/.dev  ## records over HTTP to points on the phone
 	@$(BIN)/python -m loadtests.pipeline
 
 bench-ledger: $(VENV)/.dev  ## the book: bulk, transfers beside Medici, one hot account, sealing, audit (GROW=N: growth instead)
 	@$(BIN)/python -m loadtests.ledger $(if $(GROW),--grow $(GROW))
+
+bench-rules: $(VENV)/.dev  ## the rules: a back-test over a million acts (ACTIONS=N: fewer)
+	@$(BIN)/python -m loadtests.rules $(if $(ACTIONS),--actions $(ACTIONS))
 
 format: $(VENV)/.dev  ## format the code
 	$(BIN)/ruff check --fix .

@@ -9,12 +9,14 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
+from backend.exports import export_routes
 from backend.kernel.errors import UnavailableError
 from backend.metrics import METRICS_TYPE, metrics_text
 from backend.process.memory import collect_rarely
 from backend.runtime import open_services
 from backend.settings import Settings
 from backend.wellknown import wellknown_routes
+from schemas.context import authenticate
 from schemas.request_path import GraphQLEndpoint
 from schemas.websocket import GraphQLSocket
 
@@ -64,5 +66,6 @@ def _mount(app: FastAPI, services: Services) -> None:
         Route("/metrics", metrics),
         Route("/graphql", GraphQLEndpoint(services).answer, methods=["POST"]),
         WebSocketRoute("/graphql", GraphQLSocket(services)),
+        *export_routes(services, authenticate),
         *wellknown_routes(services),
     ]

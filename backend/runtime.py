@@ -176,18 +176,11 @@ def _compose(
     rules = Rules(RuleStore(database), transactions, clock, programme.profile)
     leases = Leases(valkey)
     ledger = Ledger(database, transactions, clock, _policy(programme))
-    restating = Restating(
-        database=database,
-        transactions=transactions,
-        rule_service=rules,
-        ledger=ledger,
-        leases=leases,
-        clock=clock,
-        zone=programme.zone,
-    )
+    relay = _relay(database, clock, channels)
+    core = _Core(settings, clock, programme, database, identity, rules, ledger, leases, nudges, relay, lookup_key)
+    restating = _restating(core)
     lifecycle = _lifecycle(database, rules, clock, programme, restating)
     store = ActionStore(database)
-
     actions = Actions(
         store=store,
         identity=identity,
@@ -197,7 +190,6 @@ def _compose(
         window=Window(programme.intake_window),
         wake=nudges.nudge,
     )
-    relay = _relay(database, clock, channels)
     return Services(
         settings=settings,
         clock=clock,
@@ -218,48 +210,75 @@ def _compose(
         families=_families(database, identity, ledger, clock, programme, lookup_key),
         adjusting=Adjusting(identity, ledger, lookup_key),
         actions=actions,
-        reviewing=Reviewing(
-            database=database,
-            transactions=transactions,
-            rule_service=rules,
-            ledger=ledger,
-            relay=relay,
-            clock=clock,
-            zone=programme.zone,
-            lookup_key=lookup_key,
-            wake=nudges.nudge,
-        ),
+        reviewing=_reviewing(core),
         restating=restating,
         importing=Importing(store=store, actions=actions, identity=identity, clock=clock),
-        settling=Settling(
-            store=store,
-            identity=identity,
-            rule_service=rules,
-            ledger=ledger,
-            transactions=transactions,
-            relay=relay,
-            leases=leases,
-            nudges=nudges,
-            clock=clock,
-            zone=programme.zone,
-            batch_size=settings.conversion_batch,
-        ),
-        backtesting=Backtesting(
-            store=BacktestStore(database),
-            transactions=transactions,
-            rule_service=rules,
-            lifecycle=lifecycle,
-            identity=identity,
-            clock=clock,
-            zone=programme.zone,
-            lookup_key=lookup_key,
-            calls=_backtest_calls(channels, queue),
-        ),
+        settling=_settling(core, store),
+        backtesting=_backtesting(core, lifecycle, channels, queue),
         relay=relay,
     )
 
 
-def _backtest_calls(channels: Channels, queue: TaskQueue) -> Calls:
+@dataclass(frozen=True)
+class _Core:
+    """What several services are made of."""
+
+    settings: Settings
+    clock: Clock
+    programme: Programme
+    database: Database
+    identity: Identity
+    rules: Rules
+    ledger: Ledger
+    leases: Leases
+    nudges: Nudges
+    relay: Relay
+    lookup_key: bytes
+
+
+def _settling(core: _Core, store: ActionStore) -> Settling:
+    return Settling(
+        store=store,
+        identity=core.identity,
+        rule_service=core.rules,
+        ledger=core.ledger,
+        transactions=Transactions(core.database),
+        relay=core.relay,
+        leases=core.leases,
+        nudges=core.nudges,
+        clock=core.clock,
+        zone=core.programme.zone,
+        batch_size=core.settings.conversion_batch,
+    )
+
+
+def _reviewing(core: _Core) -> Reviewing:
+    return Reviewing(
+        database=core.database,
+        transactions=Transactions(core.database),
+        rule_service=core.rules,
+        ledger=core.ledger,
+        relay=core.relay,
+        clock=core.clock,
+        zone=core.programme.zone,
+        lookup_key=core.lookup_key,
+        wake=core.nudges.nudge,
+    )
+
+
+def _restating(core: _Core) -> Restating:
+    return Restating(
+        database=core.database,
+        transactions=Transactions(core.database),
+        rule_service=core.rules,
+        ledger=core.ledger,
+        leases=core.leases,
+        clock=core.clock,
+        zone=core.programme.zone,
+    )
+
+
+def _backtesting(core: _Core, lifecycle: Lifecycle, channels: Channels, queue: TaskQueue) -> Backtesting:
     async def wake(parts: Sequence[int]) -> None:
         try:
             await queue.send_many(BACKTEST_TASK, [[part] for part in parts])
@@ -270,7 +289,17 @@ def _backtest_calls(channels: Channels, queue: TaskQueue) -> Calls:
         with suppress(RedisError):  # who watches looks by themselves after a while
             await channels.publish_many([(backtest_channel(backtest), {"backtest": backtest})])
 
-    return Calls(wake, tell)
+    return Backtesting(
+        store=BacktestStore(core.database),
+        transactions=Transactions(core.database),
+        rule_service=core.rules,
+        lifecycle=lifecycle,
+        identity=core.identity,
+        clock=core.clock,
+        zone=core.programme.zone,
+        lookup_key=core.lookup_key,
+        calls=Calls(wake, tell),
+    )
 
 
 def _tokens(settings: Settings, clock: Clock, programme: Programme) -> Tokens:

@@ -38,7 +38,15 @@ MAX_COST = 10_000
 USUAL_LIST = 50
 MAX_DIGITS = 3
 LIST_SIZES = {
+    "Action.awards": 3,
+    "Action.doubts": 3,
     "Action.restatements": 2,
+    "BacktestResult.days": 366,
+    "BacktestResult.deciles": 10,
+    "BacktestResult.districts": 20,
+    "BacktestResult.mostGaining": 20,
+    "BacktestResult.mostLosing": 20,
+    "BacktestSide.lines": 12,
     "Citizen.pointLots": 40,
     "DraftBacktest.figures": 12,
     "Family.members": 8,

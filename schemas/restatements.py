@@ -8,6 +8,7 @@ from typing import Any
 import strawberry
 
 from backend.actions import errors
+from backend.actions.backtesting.errors import UnknownVersionError
 from backend.actions.model import RuleRef
 from backend.actions.restatements import Count, Estimate, RestatedAct, RestatementJob, Unrestatable
 from backend.kernel.errors import IdempotencyConflictError, InvalidInputError
@@ -116,7 +117,7 @@ class ApproveRestatementInput:
 RestateRuleResult: Any = result_union(
     "RestateRuleResult",
     RestatementType,
-    errors.UnknownVersionError,
+    UnknownVersionError,
     IdempotencyConflictError,
     InvalidInputError,
 )
@@ -138,8 +139,9 @@ class RestatementsMutation:
     @strawberry.mutation(graphql_type=RestateRuleResult)
     async def restate_rule(self, info: Info, input: RestateRuleInput) -> RestatementJob:  # noqa: A002 - the contract's name
         """Propose to restate acts by a version published for their past, or estimate that; for administrators."""
+        principal = info.context.require_principal()
         return await info.context.services.restating.propose(
-            info.context.require_principal(),
+            principal,
             RuleRef(input.rule, input.version),
             input.since,
             input.until,

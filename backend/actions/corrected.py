@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from backend.actions.model import Action, Restatement
     from backend.kernel.ids import ActionId
+    from backend.ledger.model import Asset
     from backend.rules.model import ActFacts, RuleVersion
     from backend.rules.service import RuleBook
 
@@ -119,11 +120,10 @@ def expected_reversal(action: Action, superseded_by: ActionId) -> Transaction | 
     )
 
 
-def _posting(action: Action, asset: str, amount: int) -> Posting:
+def _posting(action: Action, asset: Asset, amount: int) -> Posting:
     """So much more (from the mint), or less (back to it), of the asset for the act's citizen."""
-    mint = next(account for minted, account in MINTS.items() if minted == asset)
     own = account_of(citizen_owner(action.citizen), asset)
-    payer, payee = (mint, own) if amount > 0 else (own, mint)
+    payer, payee = (MINTS[asset], own) if amount > 0 else (own, MINTS[asset])
     return Posting(from_account=payer, to_account=payee, asset=asset, amount=abs(amount))
 
 

@@ -166,18 +166,6 @@ class NotApprovableError(Refusal):
 
 
 @dataclass(eq=False)
-class UnknownVersionError(Refusal):
-    """No such version of the rule is published."""
-
-    rule: str
-    version: int
-
-    code = "UNKNOWN_VERSION"
-    zh = "规则 {rule} 没有已发布的第 {version} 版"
-    en = "no version {version} of the rule {rule} is published"
-
-
-@dataclass(eq=False)
 class UnknownRestatementError(Refusal):
     """There is no such restatement."""
 

@@ -126,11 +126,11 @@ class ActionsAudit:
         reversed_: dict[str, tuple[str, ...]] = {}
         gone = {winner for _, winner in lost} - set(owners.values())
         async for raw in self._each(ACTIONS.name, {"_id": {"$in": sorted(gone)}, "status": Status.REVERSED.value}):
-            winner = action_from_document(_read(raw))
-            reversed_[winner.id] = fingerprints(winner, book.kinds[winner.kind])
+            former = action_from_document(_read(raw))
+            reversed_[former.id] = fingerprints(former, book.kinds[former.kind])
         for action, winner in lost:
-            names = wanted.get(action.id, ())
-            if winner not in {owners.get(name) for name in names} and not {*names} & {*reversed_.get(winner, ())}:
+            own = wanted.get(action.id, ())
+            if winner not in {owners.get(name) for name in own} and not {*own} & {*reversed_.get(winner, ())}:
                 audit.report(f"action {action.id}", f"lost no claim to {winner}")
 
     async def _each(self, collection: str, query: Document | None = None) -> AsyncIterator[bytes]:

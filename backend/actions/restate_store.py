@@ -185,7 +185,9 @@ class RestateReads:
         found = await self._database.find(RESTATEMENTS.name, query, limit=limit, sort=[("at", 1), ("_id", 1)])
         return [_job_from_document(document) for document in found]
 
-    async def list(self, *, limit: int, older: Place | None, newer: Place | None, newest: bool) -> list[RestatementJob]:
+    async def list_jobs(
+        self, *, limit: int, older: Place | None, newer: Place | None, newest: bool
+    ) -> list[RestatementJob]:
         """Restatements, newest first; from the newest end, or the last of those before ``newer``."""
         bounds = [
             {"$or": [{"at": {sign: place[0]}}, {"at": place[0], "_id": {sign: place[1]}}]}

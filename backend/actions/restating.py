@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from backend.actions import rules
+from backend.actions.backtesting.errors import UnknownVersionError
 from backend.actions.corrected import NONE, Difference, applied_rule, difference_by, expected_restatement
-from backend.actions.errors import NotProposedError, OwnRestatementError, UnknownVersionError
+from backend.actions.errors import NotProposedError, OwnRestatementError
 from backend.actions.model import Restatement, RuleRef
 from backend.actions.restate_store import RestateReads, RestateWrites
 from backend.actions.restatements import MAX_NAMED, Count, Estimate, RestatedAct, RestatementJob, Stage, Unrestatable
@@ -190,7 +191,7 @@ class Restating:
             ForbiddenError: anybody else.
         """
         _require_staff(principal, ANY_STAFF, Text("查看重算", "restatements"))
-        return await self._reads.list(limit=limit, older=older, newer=newer, newest=newest)
+        return await self._reads.list_jobs(limit=limit, older=older, newer=newer, newest=newest)
 
     async def count_affected(self, version: RuleVersion) -> int:
         """How many credited acts of the version's period other versions settled. Reads all actions."""
@@ -223,8 +224,7 @@ class Restating:
                 estimating.add(action, pages[citizen_owner(action.citizen)], now)
             cursor, looked_at = actions[-1].id, looked_at + len(actions)
         stage = Stage.ESTIMATED if job.dry_run else Stage.PROPOSED
-        estimated = dataclasses.replace(job, stage=stage, estimate=estimating.result(now))
-        await self._transactions.run(lambda tx: RestateWrites(tx).save(job, estimated))
+        await self._advance(job, dataclasses.replace(job, stage=stage, estimate=estimating.result(now)))
         return looked_at
 
     async def _run(self, job: RestatementJob) -> int:
@@ -232,16 +232,22 @@ class Restating:
         for _ in range(MAX_BATCHES):
             actions = await self._reads.list_acts(job, job.cursor, self._batch_size)
             if not actions:
-                await self._finish(job)
+                await self._advance(job, dataclasses.replace(job, stage=Stage.DONE))
+                LOG.info("restated", restatement=job.id, acts=job.done.acts, refused=job.done.refused)
                 break
             job = await self._restate(job, [action.id for action in actions])
             looked_at += len(actions)
         return looked_at
 
-    async def _finish(self, job: RestatementJob) -> None:
-        done = dataclasses.replace(job, stage=Stage.DONE)
-        await self._transactions.run(lambda tx: RestateWrites(tx).save(job, done))
-        LOG.info("restated", restatement=job.id, acts=job.done.acts, refused=job.done.refused)
+    async def _advance(self, job: RestatementJob, after: RestatementJob) -> None:
+        """Bring the job to its next stage, unless another worker did."""
+
+        async def body(tx: Tx) -> None:
+            writes = RestateWrites(tx)
+            if _is_as_seen(await writes.get(job.id), job):
+                await writes.save(job, after)
+
+        await self._transactions.run(body)
 
     async def _restate(self, job: RestatementJob, ids: Sequence[ActionId]) -> RestatementJob:
         """Restate these acts in one transaction; where the book refuses one of them, in halves."""
@@ -262,7 +268,7 @@ class Restating:
         async def body(tx: Tx) -> RestatementJob:
             writes = RestateWrites(tx)
             standing = await writes.get(job.id)
-            if (standing.stage, standing.cursor) != (job.stage, job.cursor) or ids[0] <= job.cursor:
+            if not _is_as_seen(standing, job) or ids[0] <= job.cursor:
                 return standing  # another worker was here first
             book = await self._rules.book_within(tx)
             count, restated = job.done, []
@@ -321,6 +327,11 @@ class _Estimating:
             debts=self._debts,
             largest=tuple(RestatedAct(action, *change) for _, action, change in sorted(self._largest, reverse=True)),
         )
+
+
+def _is_as_seen(standing: RestatementJob, job: RestatementJob) -> bool:
+    """Whether no other worker went on with the job."""
+    return (standing.stage, standing.cursor) == (job.stage, job.cursor)
 
 
 def bound_mg(action: Action) -> int:  # noqa: ARG001 - asked of the market once there is one

@@ -63,7 +63,7 @@ class ReviewQueue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def list(
+    async def list_waiting(
         self,
         *,
         reason: Reason | None,

@@ -92,7 +92,9 @@ class Reviewing:
             ForbiddenError: neither administrator nor reviewer.
         """
         _require_reviewer(principal)
-        return await self._queue.list(reason=reason, kind=kind, limit=limit, after=after, before=before, last=last)
+        return await self._queue.list_waiting(
+            reason=reason, kind=kind, limit=limit, after=after, before=before, last=last
+        )
 
     async def review(
         self, principal: Principal, action: ActionId, decision: Decision, reason: str, *, key: str

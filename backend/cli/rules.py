@@ -75,7 +75,6 @@ def backtest(
         # Beside the workers, and without them where none runs.
         while (job := await services.backtesting.get(job.id)).state in GOING:
             if not await services.backtesting.replay_next():
-                await services.backtesting.advance(job.id)
                 await asyncio.sleep(PAUSE_S)
         return job
 

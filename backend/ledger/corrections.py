@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from backend.ledger import lots as lots_of
 from backend.ledger.errors import NotCorrectableError, OverCorrectedError
-from backend.ledger.model import POINTS, AccountId, TransactionKind, is_guarded, split_account
+from backend.ledger.model import MINTS, POINTS, AccountId, TransactionKind, is_guarded, split_account
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +59,9 @@ def prepare(correction: Transaction, standing: Standing | None) -> Transaction:
             if posting.amount > left[back]:
                 raise OverCorrectedError(correction.corrects, posting.amount, left[back])
             left[back] -= posting.amount
-        elif correction.kind is Kind.REVERSE or _way(posting) not in left:
+        elif correction.kind is Kind.REVERSE or (
+            _way(posting) not in left and not _is_earned(posting, correction, standing)
+        ):
             raise NotCorrectableError(correction.corrects)
     return dataclasses.replace(correction, lots=_lots(correction, standing))
 
@@ -72,6 +74,15 @@ def _is_correctable(original: Transaction, correction: Transaction) -> bool:
         and original.corrects is None
         and (correction.kind is not Kind.RESTATE or original.kind is Kind.EARN)
         and payers.isdisjoint(posting.to_account for posting in original.postings)
+    )
+
+
+def _is_earned(posting: Posting, correction: Transaction, standing: Standing) -> bool:
+    """Whether a restatement gives what the earning had too little for: out of the mint, to whoever earned."""
+    return (
+        correction.kind is Kind.RESTATE
+        and posting.from_account == MINTS.get(posting.asset)
+        and split_account(posting.to_account).owner in standing.transaction.owners
     )
 
 

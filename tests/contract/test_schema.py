@@ -39,6 +39,9 @@ OPERATIONS = sorted((Path(__file__).parents[2] / "schemas" / "operations").glob(
 PUBLIC_MUTATIONS: dict[str, str] = {}
 # Lists that are no connections, and what bounds them.
 BOUNDED_LISTS = {
+    "Action.awards": "one a campaign",
+    "Action.doubts": "one a sort of doubt",
+    "Action.explanation": "a dozen lines",
     "Action.restatements": "one for each time its rule was corrected",
     "AdminQuery.campaigns": "those that have not ended",
     "BacktestResult.cuts": "one a cap or campaign",
@@ -161,9 +164,14 @@ def sample(shown: Any) -> Any:
         return {name: sample(field.type) for name, field in kind.fields.items() if is_required_input_field(field)}
     if isinstance(kind, GraphQLEnumType):
         return next(iter(kind.values))
-    return {"DateTime": "2026-11-21T08:30:00+08:00", "BigInt": 1, "Int": 1, "Boolean": True, "JSON": {}}.get(
-        kind.name, "text-of-8-or-more"
-    )
+    return {
+        "DateTime": "2026-11-21T08:30:00+08:00",
+        "Date": "2026-11-21",
+        "BigInt": 1,
+        "Int": 1,
+        "Boolean": True,
+        "JSON": {},
+    }.get(kind.name, "text-of-8-or-more")
 
 
 @pytest.mark.anyio
@@ -205,6 +213,7 @@ def test_every_connection_takes_the_four_arguments() -> None:
         if get_named_type(definition.type).name.endswith("Connection")
     }
     assert set(found) == {
+        "AdminQuery.backtests",
         "AdminQuery.restatements",
         "AdminQuery.reviewQueue",
         "AdminQuery.ruleDrafts",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from backend.actions import restating
 from backend.actions.documents import ACTIONS
 from backend.actions.model import Decision, RuleRef, Status
 from backend.actions.restatements import Count, RestatedAct, Stage, Unrestatable
@@ -231,16 +232,42 @@ async def test_a_rule_switched_off_for_the_past_gives_nothing_and_no_difference_
     assert (await audit_books(services)).findings == []
 
 
-async def test_what_the_book_cannot_restate_is_told(services: Services, clock: ManualClock) -> None:
-    # An act too small for a point: the book adds points only to an earning that had some.
+async def test_an_act_too_small_for_a_point_gains_one(services: Services, clock: ManualClock) -> None:
     small = await ride(services, "alice", "steps", kind="walk", unit=Unit.STEP, quantity=110)
     assert (small.status, small.points) == (Status.CREDITED, 0)
     wording = {"rule": "R-WALK1", "formula": {"family": "PER_QUANTITY", "rate": "90/1"}}
     since = clock.now() - timedelta(days=3)
     await published(services, await begin(services, wording, key="correction-2"), valid_from=since)
     job = await restate(services, RuleRef("R-WALK1", 2))
-    assert job.done == Count(refused=1, unrestatable=(Unrestatable(small.id, "NOT_CORRECTABLE"),))
+    assert job.done == Count(acts=1, reduction_mg=9_900 // 2 - small.reduction_mg, points=4)
+    assert await balances(services) == (4, 9_900 // 2, 0)
     assert (await audit_books(services)).findings == []
+
+
+async def test_an_act_that_lacks_what_the_formula_needs_is_told(services: Services, clock: ManualClock) -> None:
+    action = await ride(services, "alice", "metro", kind="metro_ride")
+    assert action.status is Status.CREDITED
+    wording = {"rule": "R-MET2", "formula": {"family": "FULL_PERIODS", "rate": "90000/1", "period_s": 3_600}}
+    since = clock.now() - timedelta(days=3)
+    await published(services, await begin(services, wording, key="correction-2"), valid_from=since)
+    job = await restate(services, RuleRef("R-MET2", 2))
+    unmeasurable = Count(refused=1, unrestatable=(Unrestatable(action.id, "UNMEASURABLE"),))
+    assert job.estimate is not None
+    assert (job.estimate.count, job.done) == (unmeasurable, unmeasurable)
+    assert await found(services, action.id) == action
+
+
+async def test_grams_that_are_bound_are_told_and_left(
+    services: Services, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free, pooled = await ride(services), await ride(services, "bob")
+    monkeypatch.setattr(restating, "bound_mg", lambda action: action.reduction_mg if action.id == pooled.id else 0)
+    await correct(services, 40_000, since=clock.now() - timedelta(days=3))
+    job = await restate(services)
+    assert job.done == Count(
+        acts=1, refused=1, reduction_mg=-20_000, points=-20, unrestatable=(Unrestatable(pooled.id, "BOUND"),)
+    )
+    assert (await found(services, pooled.id), (await found(services, free.id)).points) == (pooled, 20)
 
 
 @pytest.mark.parametrize("batches", [0, 1, 2])
@@ -249,11 +276,11 @@ async def test_a_worker_that_dies_between_batches_restates_no_act_twice_and_leav
 ) -> None:
     acts = [await ride(services, name) for name in RIDERS]
     await correct(services, 40_000, since=clock.now() - timedelta(days=3))
-    restating = services.restating
-    restating._batch_size = 2
+    work_off = services.restating.work_off
+    services.restating._batch_size = 2
     job = await propose(services)
-    await restating.work_off()
-    await restating.approve(ROOT_2, job.id, key="approve-0001")
+    await work_off()
+    await services.restating.approve(ROOT_2, job.id, key="approve-0001")
     real, calls = services.ledger.post_within, 0
 
     async def dying(*args: Any, **given: Any) -> Any:
@@ -266,11 +293,11 @@ async def test_a_worker_that_dies_between_batches_restates_no_act_twice_and_leav
 
     services.ledger.post_within = dying  # type: ignore[method-assign]
     with pytest.raises(asyncio.CancelledError):
-        await restating.work_off()
+        await work_off()
     assert (await looked_up(services, job)).done.acts == 2 * batches
     assert (await audit_books(services)).findings == []
     services.ledger.post_within = real  # type: ignore[method-assign]
-    await asyncio.gather(restating.work_off(), restating.work_off())
+    await asyncio.gather(work_off(), work_off())
     done = await looked_up(services, job)
     assert (done.stage, done.done) == (Stage.DONE, Count(acts=5, reduction_mg=-100_000, points=-100))
     assert [len((await found(services, act.id)).restatements) for act in acts] == [1] * 5
@@ -286,7 +313,7 @@ async def test_two_workers_at_once_restate_each_act_once(services: Services, clo
     await services.restating.work_off()
     running = await services.restating.approve(ROOT_2, job.id, key="approve-0001")
     # As if the lease were lost: nothing but the database keeps them apart.
-    await asyncio.gather(*(services.restating._run(running) for _ in range(3)), return_exceptions=True)
+    await asyncio.gather(*(services.restating._run(running) for _ in range(3)))
     await services.restating.work_off()
     assert (await looked_up(services, job)).done == Count(acts=5, reduction_mg=-100_000, points=-100)
     assert {(await found(services, act.id)).points for act in acts} == {20}
@@ -316,7 +343,7 @@ async def test_who_may_not_and_what_cannot_be(services: Services, clock: ManualC
     for who in (citizen(), partner(), REVIEWER, VERIFIER):
         assert (await refusal(services, propose(services, who=who))).code == "FORBIDDEN"
     error = await refusal(services, propose(services, RuleRef("R-BUS2", 9)))
-    assert (error.code, error.message()) == ("UNKNOWN_VERSION", "no version 9 of the rule R-BUS2 is published")
+    assert (error.code, error.message()) == ("UNKNOWN_VERSION", "no version 9 of the rule R-BUS2 was published")
     now = clock.now()
     for given, problem in (
         ({"reason": ""}, "field reason is invalid: 1–500 characters, none of them control characters"),

@@ -1,4 +1,4 @@
-"""The review queue: who decides on what, once; what an approval takes back from a weaker record; nothing is forgotten."""
+"""The review queue: who decides on what, and once; what an approval takes back from a weaker record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backend.actions.review_store import REVIEW_LOG
 from backend.audit import audit_books
 from backend.identity.model import Principal, PrincipalKind, StaffRole
 from backend.kernel.crypto import keyed_hash, load_lookup_key
-from backend.kernel.errors import DomainError
+from backend.kernel.errors import DomainError, Language
 from backend.kernel.ids import ActionId, CitizenId
 from backend.ledger.model import POINTS, RECOGNISED, TransactionKind, citizen_owner
 from backend.rules.model import EvidenceTier
@@ -72,12 +72,16 @@ async def contested(services: Services) -> tuple[Action, Action]:
 
 
 async def decide(
-    services: Services, action: Action | str, decision: Decision, who: Principal = REVIEWER, **given: Any
+    services: Services,
+    action: Action | str,
+    decision: Decision,
+    who: Principal = REVIEWER,
+    *,
+    reason: str = "核对过行程",
+    key: str = "review-0001",
 ) -> Action:
     name = ActionId(action if isinstance(action, str) else action.id)
-    return await services.reviewing.review(
-        who, name, decision, given.get("reason", "核对过行程"), key=given.get("key", "review-0001")
-    )
+    return await services.reviewing.review(who, name, decision, reason, key=key)
 
 
 async def page(services: Services, name: str = "alice") -> Page:
@@ -181,6 +185,18 @@ async def test_where_nobody_owes_the_weaker_record_stands(services: Services) ->
     assert (await audit_books(services)).findings == []
 
 
+async def test_what_staff_took_back_by_hand_is_not_taken_back_again(services: Services) -> None:
+    weak, strong = await contested(services)
+    assert weak.settlement is not None
+    alice, earning = CitizenId("alice"), weak.settlement.transaction
+    await services.adjusting.adjust_points(ADMIN, alice, -10, "a test", key="adjust-0001", corrects=earning)
+    error = await refusal(services, decide(services, strong, Decision.APPROVE))
+    assert (error.code, error.message()) == (
+        "OVER_CORRECTED",
+        f"transaction {earning} has 30 left to correct, not 40",
+    )
+
+
 async def test_an_act_counted_meanwhile_on_evidence_as_good_is_not_approved(services: Services) -> None:
     weak, strong = await contested(services)
     await services.database.raw["claims"].update_many({}, {"$set": {"action": weak.id}})
@@ -195,11 +211,7 @@ async def test_what_approval_would_not_change_is_tried_again_or_rejected(service
     await raw.update_one({"_id": action.id}, {"$set": {"kind": "teleport"}}, bypass_document_validation=True)
     await services.settling.settle(ALL_SHARDS)
     error = await refusal(services, decide(services, action, Decision.APPROVE))
-    assert (error.code, error.message()) == (
-        "NOT_APPROVABLE",
-        "an action waiting for PROCESSING_FAILED is not approved: correct the rule or the record and RETRY, or reject "
-        "it",
-    )
+    assert (error.code, error.values(Language.EN)) == ("NOT_APPROVABLE", {"reason": "PROCESSING_FAILED"})
     # Nothing is any better yet: it comes back, and may be decided on again.
     await decide(services, action, Decision.RETRY)
     await services.settling.settle(ALL_SHARDS)
@@ -264,8 +276,9 @@ async def test_who_may_not_decide_and_what_is_not_to_be_decided(services: Servic
     credited = await settled(services, citizen("bob"), "plain")
     error = await refusal(services, decide(services, credited, Decision.REJECT))
     assert (error.code, error.message()) == ("NOT_IN_REVIEW", "the action is CREDITED; it waits for nobody's decision")
-    for given in ({"reason": " "}, {"reason": "x" * 201}, {"key": "short"}):
-        assert (await refusal(services, decide(services, action, Decision.REJECT, **given))).code == "INVALID_INPUT"
+    for reason, key in ((" ", "review-0001"), ("x" * 201, "review-0001"), ("seen", "short")):
+        asked = decide(services, action, Decision.REJECT, reason=reason, key=key)
+        assert (await refusal(services, asked)).code == "INVALID_INPUT"
     recorded = await settled(services, ADMIN, "by-root", citizen=CitizenId("bob"), source="bus", attributes=ROUND_TRIP)
     assert (await refusal(services, decide(services, recorded, Decision.APPROVE, ADMIN))).code == "FORBIDDEN"
 
@@ -332,9 +345,14 @@ async def test_the_auditor_names_decisions_and_reversals_that_were_changed(servi
     ):
         findings = await forged(services, ACTIONS.name, {"_id": action.id}, change)
         assert any(action.id in finding for finding in findings), (action.ref, change, findings)
-    for change in ({"review.by": "somebody"}, {"reversed": []}, {"action": odd.id}, {"previous": {"by": "x"}}):
-        findings = await forged(services, REVIEW_LOG.name, {"action": strong.id}, {"$set": change})
-        assert findings != [], change
+    entries: tuple[dict[str, Any], ...] = (
+        {"review.by": "somebody"},
+        {"reversed": []},
+        {"action": odd.id},
+        {"previous": {"by": "x"}},
+    )
+    for entry in entries:
+        assert await forged(services, REVIEW_LOG.name, {"action": strong.id}, {"$set": entry}) != [], entry
     [reversal] = await services.database.find("ledger_transactions", {"kind": TransactionKind.REVERSE}, limit=2)
     await services.database.raw[REVIEW_LOG.name].delete_one({"action": strong.id})
     assert len((await audit_books(services)).findings) == 2

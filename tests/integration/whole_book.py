@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bson import Int64
 
+from backend.actions.model import RuleRef
 from backend.ledger.model import RECOGNISED, TransactionKind
 from backend.mongo.batches import encode
 from tests.factories import (
+    ADMIN,
     account,
     adjustment,
     bus_ride,
@@ -25,6 +28,7 @@ from tests.factories import (
     transfer,
 )
 from tests.integration.conftest import ALL_SHARDS
+from tests.integration.drafting import BUS, begin, published
 from tests.simulation.chance import IS_NIGHTLY
 
 if TYPE_CHECKING:
@@ -39,7 +43,7 @@ Path = tuple[str | int, ...]
 
 
 async def write_whole_book(services: Services, clock: ManualClock) -> None:
-    """Earn, hold, post, void, lapse, spend, give, adjust, lend, repay, correct, expire; seal; then let some wait."""
+    """Earn, restate, hold, post, void, lapse, spend, give, adjust, lend, repay, correct, expire; seal; some waits."""
 
     async def post(*transactions: Transaction) -> None:
         for transaction in transactions:
@@ -52,6 +56,7 @@ async def write_whole_book(services: Services, clock: ManualClock) -> None:
             citizen(name), bus_ride(ref, occurred_at=occurred_at, attributes={"line": "9"}), key=f"key-{name}-{ref}"
         )
     await services.settling.settle(ALL_SHARDS)
+    await _restate(services, clock)
     soon = clock.now() + timedelta(hours=2)
     held = [holding(f"hold-{number}", amount=number, until=soon) for number in range(1, 5)]
     gift, spent = transfer(amount=12), spending(amount=9)
@@ -75,6 +80,20 @@ async def write_whole_book(services: Services, clock: ManualClock) -> None:
     await services.actions.record(
         citizen("carol"), bus_ride("five", occurred_at=clock.now() - timedelta(hours=1)), key="key-carol-five"
     )
+
+
+async def _restate(services: Services, clock: ManualClock) -> None:
+    """The bus ride's rule turns out to give a gram too little."""
+    now = clock.now()
+    wording = {**BUS, "formula": {"family": "PER_QUANTITY", "rate": "82000/1"}}
+    await published(services, await begin(services, wording), valid_from=now - timedelta(days=1))
+    period = now - timedelta(hours=2), now
+    restating = services.restating
+    job = await restating.propose(ADMIN, RuleRef("R-BUS2", 2), *period, "a test", dry_run=False, key="restate-0001")
+    await restating.work_off()
+    other = dataclasses.replace(ADMIN, id="ruth")
+    await restating.approve(other, job.id, key="approve-0001")
+    await restating.work_off()
 
 
 class Forgery(NamedTuple):
@@ -163,4 +182,4 @@ def _put(document: Document, path: Path, value: Any) -> None:
     inner[path[-1]] = value
 
 
-KINDS = frozenset(TransactionKind) - {TransactionKind.RESTATE}
+KINDS = frozenset(TransactionKind)

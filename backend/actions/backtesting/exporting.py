@@ -36,7 +36,7 @@ def _table(result: Result) -> pl.DataFrame:
 
 def _rows(result: Result) -> Iterator[tuple[object, ...]]:
     """All sums: part of the result, name in it, citizens where they are counted, and every column."""
-    yield "total", "", None, *dataclasses.astuple(result.total)
+    yield "total", "all", None, *dataclasses.astuple(result.total)
     sections = {"kind": result.kinds, "district": result.districts, "day": result.days, "decile": result.deciles}
     for part, rows in sections.items():
         for row in rows:

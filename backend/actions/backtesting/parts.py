@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from backend.actions.backtesting.replaying import Shared
+# What everybody draws on: its group, its period, and what its limit measures.
+Shared = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,13 +33,12 @@ if TYPE_CHECKING:
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
+    from backend.actions.backtesting.parts import Shared
     from backend.rules.conversion import Conversion, Terms
     from backend.rules.model import ActFacts, RuleVersion
     from backend.rules.service import RuleBook
 
     Used = dict[CapKey, CapUsage]
-    # Of a counter that everybody draws on: its group, period, and what its limit measures.
-    Shared = tuple[str, str, str]
 
 # Why an act earned nothing that no rule decides: it keeps that fate.
 KEPT_REASONS = frozenset({*LOST, Reason.IMPLAUSIBLE, Reason.REVIEW_REJECTED, Reason.PROCESSING_FAILED})

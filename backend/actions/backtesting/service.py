@@ -228,23 +228,25 @@ class Backtesting:
             await self._store.end(job, State.FAILED, self._clock.now(), failure=repr(error)[:500])
             await self._tell(job.id)
             return True
-        if await self._store.finish_part(part, replay.finish(), replay.drawn, replay.limits):
-            await self.advance(job.id)
+        if await self._store.finish_part(part, replay.tally, replay.drawn, replay.limits):
+            await self._advance(job.id)
         return True
 
     async def sweep(self) -> None:
         """Add up what is replayed and was left so, then replay one part that waits, if any."""
         for backtest in await self._store.list_going():
-            await self.advance(backtest)
+            await self._advance(backtest)
         await self.replay_next()
 
-    async def advance(self, backtest: str) -> None:
+    async def _advance(self, backtest: str) -> None:
         """Note how far the job is; where every part is replayed, add them up and end it."""
         job = await self._store.find(backtest)
         if job is None or job.state not in GOING:
             return
         parts = await self._store.list_parts(backtest)
         waiting = sum(part.is_open for part in parts)
+        if waiting == SHARD_COUNT:
+            return
         if waiting or len(parts) < SHARD_COUNT:
             await self._store.report(backtest, len(parts) - waiting)
         else:
@@ -282,6 +284,7 @@ class Backtesting:
                 chunk, size = [], 0
                 heard_at = await self._keep(job, part, heard_at)
         await self._replay_chunk(replay, chunk)
+        replay.finish()
         return replay
 
     async def _replay_chunk(self, replay: Replay, chunk: Sequence[tuple[str, list[Document]]]) -> None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from backend.actions.backtesting.model import Result
-    from backend.actions.backtesting.replaying import Shared
+    from backend.actions.backtesting.parts import Shared
     from backend.actions.backtesting.tallying import Tally
     from backend.mongo.client import Database, Document
     from backend.mongo.transactions import Tx

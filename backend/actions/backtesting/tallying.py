@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
@@ -13,7 +13,7 @@ from backend.actions.backtesting.model import Comparison, Cuts, Difference, Move
 from backend.kernel.errors import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 SAMPLE = 50
 MOVERS = 20
@@ -21,6 +21,7 @@ TENTHS = 10
 COLUMNS = tuple(column.name for column in dataclasses.fields(Comparison))
 POINTS_BEFORE, POINTS_AFTER = COLUMNS.index("points_before"), COLUMNS.index("points_after")
 Sums = list[int]
+Name = TypeVar("Name", str, int)
 
 
 def no_sums() -> Sums:
@@ -74,12 +75,9 @@ class Tally:
 
     def merge(self, other: Tally) -> None:
         """Take another part's sums into these."""
-        for mine, theirs in ((self.cells, other.cells), (self.districts, other.districts), (self.levels, other.levels)):
-            for name, sums in theirs.items():  # type: ignore[attr-defined]
-                if name in mine:
-                    add(mine[name], sums)  # type: ignore[index]
-                else:
-                    mine[name] = sums  # type: ignore[index]
+        _merge(self.cells, other.cells)
+        _merge(self.districts, other.districts)
+        _merge(self.levels, other.levels)
         for name, counts in other.cuts.items():
             add(self.cuts.setdefault(name, [0, 0]), counts)
         for name in ("gaining", "losing", "unchanged", "to_review", "kept", "waiting", "unreadable"):
@@ -114,6 +112,14 @@ class Tally:
             unreadable=self.unreadable,
             sample=tuple(difference for _, difference in sorted(self.sample, key=lambda ranked: ranked[0])),
         )
+
+
+def _merge(mine: dict[Name, Sums], theirs: Mapping[Name, Sums]) -> None:
+    for name, sums in theirs.items():
+        if name in mine:
+            add(mine[name], sums)
+        else:
+            mine[name] = sums
 
 
 def _farthest(movers: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:

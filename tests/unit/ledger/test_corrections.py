@@ -203,6 +203,17 @@ def test_only_earnings_are_restated() -> None:
     assert isinstance(refused(book, other), NotCorrectableError)
 
 
+def test_a_restatement_gives_what_the_earning_had_too_little_for() -> None:
+    grams = earning("grams", amount=500, asset=QUANTIFIED)
+    book = book_of(grams)
+    point = posting(MINT, account(), 1)
+    assert isinstance(refused(book, correcting(grams, point, kind=Kind.ADJUST)), NotCorrectableError)
+    book.post(correcting(grams, point, kind=Kind.RESTATE, key="a-point"), DECEMBER)
+    assert book.page().balance(POINTS) == 12 + 1
+    for other in (posting(MINT, account("bob"), 1), posting(shop(), account(), 1)):
+        assert isinstance(refused(book, correcting(grams, other, kind=Kind.RESTATE, key="b")), NotCorrectableError)
+
+
 @pytest.mark.parametrize(("given", "back"), [(4, posting(account(), MINT, 4)), (-4, posting(MINT, account(), 4))])
 def test_an_adjustment_of_staffs_own_accord_is_taken_back(given: int, back: Posting) -> None:
     adjusted = adjustment(given)
