@@ -18,7 +18,7 @@ up: $(VENV)/.runtime  ## serve with demo data until Ctrl-C
 	@$(BIN)/tanhui up --demo
 
 test: $(VENV)/.dev  ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.dev  ## style, types, layers, schema snapshot
 	$(BIN)/ruff check .

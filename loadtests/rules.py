@@ -1,4 +1,4 @@
-"""Rules under load: a back-test over stored actions by two processes, its time and its memory.
+"""Rules under load: a back-test over stored actions by two processes, and races that must come out exactly.
 
 ``--actions N`` replays fewer than a million, for a quick look.
 """
@@ -22,6 +22,7 @@ from backend.actions.backtesting.model import Days, State, Trial, midnight
 from backend.actions.documents import ACTIONS, action_to_document, settlement_to_document
 from backend.actions.model import Action, RuleRef, Settlement, Status
 from backend.actions.verdicts import facts_of
+from backend.audit import audit_books
 from backend.cli.console import quiet_logs, with_services
 from backend.identity.model import Principal, PrincipalKind, StaffRole
 from backend.kernel.clock import local_date
@@ -29,9 +30,11 @@ from backend.kernel.ids import CitizenId, TransactionId, shard_of
 from backend.rules.conversion import convert
 from backend.rules.drafts import Subject
 from backend.rules.model import EvidenceTier
+from backend.runtime import open_services
 from backend.settings import Settings
 from backend.stack import running_servers
 from loadtests.report import Figure, report
+from loadtests.rules_races import measure_budget, measure_claim_race, measure_publishing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +59,16 @@ DRAFT = {
     "condition": "hour < 21 && today_count < 3",
     "caps": [{"group": "bench_bus", "period": "DAY", "measure": "COUNT", "limit": 2, "basis": "bench"}],
 }
+
+
+async def measure_races(services: Services) -> dict[str, Figure]:
+    """What must come out exactly under contention, and the books after it."""
+    async with open_services(services.settings) as second:
+        figures = await measure_claim_race(services, second)
+    figures |= await measure_budget(services)
+    figures |= await measure_publishing(services)
+    findings = (await audit_books(services)).findings
+    return {**figures, "books": Figure(findings[0] if findings else "clean", "", "clean")}
 
 
 async def measure_backtest(services: Services, settings: Settings, count: int) -> dict[str, Figure]:
@@ -97,7 +110,16 @@ def _replay(settings: Settings, peaks: Any) -> None:
 
     quiet_logs()
     with_services(settings, run)
-    peaks.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    peaks.put(_peak_kib())
+
+
+def _peak_kib() -> int:
+    """The most memory this process had, in KiB; on Linux without what it inherits of whoever started it."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 << 10)
 
 
 async def _store(services: Services, count: int, began: datetime) -> None:
@@ -187,10 +209,13 @@ def main() -> None:
         with running_servers(settings) as servers:
             running = servers.settings
 
+            raced = running.model_copy(update={"database": f"{running.database}_races"})
+            figures = with_services(raced, measure_races)
+
             async def measure(services: Services) -> dict[str, Figure]:
                 return await measure_backtest(services, running, count)
 
-            figures = with_services(running, measure)
+            figures |= with_services(running, measure)
     sys.exit(0 if report("rules", figures) else 1)
 
 

@@ -47,14 +47,14 @@ from backend.runtime import open_services
 from backend.stack import environment
 from tests.conftest import dump
 from tests.factories import ADMIN, bus_ride, citizen, partner
+from tests.integration.backtesting import WIDE, days_before, finished, ride, validated
 from tests.integration.conftest import ALL_SHARDS
-from tests.integration.drafting import FLAT, TRAM, begin, order
+from tests.integration.drafting import TRAM, begin, order
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from backend.kernel.clock import ManualClock
-    from backend.rules.drafts import Draft
     from backend.runtime import Services
     from backend.settings import Settings
 
@@ -113,26 +113,6 @@ async def post(services: Services, clock: ManualClock, given: list[Action]) -> N
         await store.insert(given[start : start + BATCH])
         assert await services.settling.settle(ALL_SHARDS) == len(given[start : start + BATCH])
         clock.advance(timedelta(seconds=1))
-
-
-async def validated(services: Services, changes: dict[str, Any], subject: Subject = Subject.RULE) -> Draft:
-    """Ann's draft, in which nothing was found wrong."""
-    draft = await services.lifecycle.validate(order(await begin(services, changes, subject)))
-    assert draft.problems == ()
-    return draft
-
-
-async def finished(services: Services, job: Backtest) -> Backtest:
-    """The job, all of its parts replayed here."""
-    while await services.backtesting.replay_next():
-        pass
-    return await services.backtesting.get(job.id)
-
-
-def days_before(services: Services, first: int, last: int = 0) -> Days:
-    """The local days from ``first`` days ago until ``last`` days ago, the last one included."""
-    today = local_date(services.clock.now(), services.programme.zone)
-    return Days(today - timedelta(days=first), today - timedelta(days=last - 1))
 
 
 async def posted(services: Services, days: Days) -> Counter[Place]:
@@ -229,22 +209,6 @@ async def test_a_part_is_read_in_the_order_of_an_index_and_nothing_is_sorted(ser
     plan = str((await cursor.explain())["queryPlanner"]["winningPlan"])
     assert "'indexName': 'shard_citizen'" in plan
     assert "SORT" not in plan
-
-
-WIDE: dict[str, Any] = {"rule": "R-BUS2", "formula": FLAT}
-
-
-async def ride(services: Services, clock: ManualClock, names: list[str], rides: int = 2) -> None:
-    """So many bus rides of each citizen yesterday, settled."""
-    yesterday = clock.now() - timedelta(days=1)
-    for name in names:
-        for number in range(rides):
-            at = yesterday.replace(hour=1, minute=0) + timedelta(hours=2 * number)
-            await services.actions.record(
-                citizen(name), bus_ride(f"{name}-{number}", occurred_at=at), key=f"key-{name}-{number}"
-            )
-    await services.settling.settle(ALL_SHARDS)
-    clock.advance(timedelta(seconds=1))
 
 
 async def test_a_budget_is_replayed_part_after_part_to_the_point(services: Services, clock: ManualClock) -> None:
