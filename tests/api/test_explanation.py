@@ -33,8 +33,8 @@ async def test_a_credited_act_tells_its_arithmetic(api: Api, services: Services,
     assert told["explanation"] == [
         "Recorded: Bus ride, distance unknown, 1 time",
         (
-            "Factor: 80 g/time (Luzhou Green Sprout points, on ACEF algorithms (Guangming Daily and People's Daily, 2024), "
-            "Luzhou Green Sprout programme, 2024)"
+            "Factor: 80 g/time (Luzhou Green Sprout points, on ACEF algorithms (Guangming Daily and People's Daily, "
+            "2024), Luzhou Green Sprout programme, 2024)"
         ),
         "Self-declared: counts half, for points only",
         "1 time × 80 g/time × 1/2 = 40 g",
