@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pymongo import monitoring
+from pymongo import MongoClient, monitoring
 
 from backend.identity.model import Principal, PrincipalKind, StaffRole
 from backend.kernel.clock import ManualClock, SystemClock
@@ -58,8 +58,11 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedMongo]:
-    """A real mongod, one-member replica set."""
+    """A real mongod, one-member replica set, that soon closes the files of the databases that tests have dropped."""
     with EmbeddedMongo.start(tmp_path_factory.mktemp("mongo")) as server:
+        with MongoClient[dict[str, Any]](server.url) as client:
+            for name, seconds in (("minSnapshotHistoryWindowInSeconds", 20), ("syncdelay", 5)):
+                client.admin.command({"setParameter": 1, name: seconds})
         yield server
 
 

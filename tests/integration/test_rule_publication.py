@@ -63,7 +63,7 @@ async def test_a_period_is_refused_where_it_cannot_be(services: Services, clock:
         counted.append(version)
         return 7
 
-    assert await services.lifecycle.count_affected(short) is None
+    assert await services.lifecycle.count_affected(short) == 0
     services.lifecycle._count_affected = count
     assert [await services.lifecycle.count_affected(each) for each in (short, planned, draft)] == [7, None, None]
     assert [version.version for version in counted] == [4]
