@@ -51,26 +51,32 @@ def applied_rule(action: Action) -> RuleRef | None:
 def difference_by(action: Action, version: RuleVersion, book: RuleBook, zone: ZoneInfo) -> Difference:
     """What the version would give the credited act more, or less, than it has.
 
-    For the quantity credited, by the share of its evidence then. No cap is asked again, and what multipliers and
-    campaigns brought stays, but that nobody is left with fewer points than none.
+    For the quantity credited, by the share of its evidence then. No cap is asked again: points that one had cut do not
+    rise above what it left, and what multipliers and campaigns brought stays.
 
     Raises:
         UnmeasurableError: the version's formula needs what the act does not tell.
         LookupError: the act was not settled by a version that is in the book.
     """
-    settled, last = version_of(action, book), _find_version(book, applied_rule(action))
-    if settled is None or last is None or action.settlement is None:
+    settled = version_of(action, book)
+    if settled is None or action.settlement is None:
         raise LookupError(action.id)
     facts = facts_of(action, book.kinds[action.kind], zone)
     reduction_mg = _reduction_mg(facts, action.settlement.credited_quantity, settled, version)
-    points = version.points.floor_times(reduction_mg) - last.points.floor_times(action.reduction_mg)
-    own = action.points - sum(award.points for award in action.settlement.awards)
-    return Difference(reduction_mg - action.reduction_mg, max(points, -own))
+    awarded = sum(award.points for award in action.settlement.awards)
+    own, settled_mg = action.settlement.points - awarded, action.settlement.reduction_mg
+    points = _own_points(own, settled_mg, settled, version, reduction_mg)
+    return Difference(reduction_mg - action.reduction_mg, points - (action.points - awarded))
 
 
-def _find_version(book: RuleBook, ref: RuleRef | None) -> RuleVersion | None:
-    found = book.find_rule(ref.code) if ref else ()
-    return next((version for version in found if ref and version.version == ref.version), None)
+def _own_points(own: int, settled_mg: int, settled: RuleVersion, version: RuleVersion, reduction_mg: int) -> int:
+    """The points, without awards, of an act that settling gave ``own`` for ``settled_mg``.
+
+    From these alone, whatever was restated since: a correction that is taken back leaves what was there.
+    """
+    more = own - settled.points.floor_times(settled_mg)
+    points = version.points.floor_times(reduction_mg)
+    return points + more if more >= 0 else min(points, own)
 
 
 def _reduction_mg(facts: ActFacts, quantity: int, settled: RuleVersion, version: RuleVersion) -> int:

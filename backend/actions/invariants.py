@@ -7,6 +7,7 @@ so nothing here can vouch for it.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from backend.actions import corrected, verdicts
@@ -73,6 +74,7 @@ class ActionsAudit:
 
     async def _compare(self, audit: Audit, book: RuleBook, earnings: Side, sides: Side) -> None:
         lost: list[tuple[Action, str]] = []
+        given: Counter[str] = Counter()
         async for raw in self._each(ACTIONS.name):
             document = _read(raw)
             place = f"action {document.get('_id')}"
@@ -83,6 +85,7 @@ class ActionsAudit:
                     for problem in _problems(document, raw, action, book, self._zone):
                         audit.report(place, problem)
                     self._credit(audit, action, book, earnings, sides)
+                    given.update(_awarded(action))
                     if action.settlement and action.settlement.claimed_by:
                         lost.append((action, action.settlement.claimed_by))
             except Exception as error:  # noqa: BLE001 - whatever a forged action breaks is a finding, never a traceback
@@ -91,6 +94,7 @@ class ActionsAudit:
                 await self._check_lost(audit, book, lost)
                 lost = []
         await self._check_lost(audit, book, lost)
+        _check_budgets(audit, book, given)
         async for raw in self._each(CLAIMS.name):
             _add_claim(audit, raw, sides)
         async for raw in self._each(CAP_TOTALS.name):
@@ -137,6 +141,20 @@ class ActionsAudit:
         async for batch, spans in stream_raw(self._snapshot, collection, query or {}):
             for start, size in spans:
                 yield bytes(batch[start : start + size])
+
+
+def _awarded(action: Action) -> dict[str, int]:
+    """The points that each campaign gave for the act, as it stands."""
+    awards = action.settlement.awards if action.settlement and action.reversal is None else ()
+    return {award.campaign: award.points for award in awards}
+
+
+def _check_budgets(audit: Audit, book: RuleBook, given: Counter[str]) -> None:
+    """No campaign gave more than the most it ever had."""
+    for code, points in given.items():
+        budget = max((campaign.budget for campaign in book.campaigns if campaign.code == code), default=0)
+        if points > budget:
+            audit.report(f"campaign {code}", f"gave {points} points of a budget of {budget}")
 
 
 def _read(raw: bytes) -> Document:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from backend.rules.model import EvidenceTier, Period
 
 
-# Whose counter it is that all citizens draw on.
-EVERYBODY = CitizenId("everybody")
+# Whose counter it is that all citizens draw on: no citizen's id.
+EVERYBODY = CitizenId("*")
 
 
 class Status(StrEnum):

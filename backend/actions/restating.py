@@ -26,7 +26,7 @@ from backend.identity.model import PrincipalKind, StaffRole
 from backend.identity.rules import require_note
 from backend.kernel.clock import to_milliseconds
 from backend.kernel.crypto import payload_hash
-from backend.kernel.errors import InvalidInputError, Refusal, Text
+from backend.kernel.errors import InvalidInputError, Refusal, Text, TransientError
 from backend.kernel.ids import TransactionId, derived_id
 from backend.ledger.model import POINTS, citizen_owner
 from backend.mongo.idempotency import Use, claim, claimed_at
@@ -210,7 +210,13 @@ class Restating:
                 return 0
             looked_at = 0
             for job in await self._reads.list_open(MAX_OPEN):
-                looked_at += await (self._estimate(job) if job.stage is Stage.ESTIMATING else self._run(job))
+                try:
+                    looked_at += await (self._estimate(job) if job.stage is Stage.ESTIMATING else self._run(job))
+                except TransientError:
+                    raise
+                except Exception:
+                    # One job that cannot go on holds up no other.
+                    LOG.exception("restatement cannot go on", restatement=job.id)
             return looked_at
 
     async def _estimate(self, job: RestatementJob) -> int:

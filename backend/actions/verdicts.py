@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from backend.actions.model import Decision, Reason, RuleRef, Settlement, Status
+from backend.actions.plausibility import Fate, fate_of
 from backend.kernel.clock import local_date
 from backend.ledger.model import (
     MINTS,
@@ -16,10 +17,12 @@ from backend.ledger.model import (
     account_of,
     citizen_owner,
 )
-from backend.rules.basis import multiply, weigh
+from backend.rules.basis import heeds_today, holds, multiply, weigh
+from backend.rules.campaigns import points_of
 from backend.rules.conversion import convert, usage_of
+from backend.rules.expressions import EvaluationError
 from backend.rules.formula import UnmeasurableError
-from backend.rules.model import PERCENT, ActFacts, Measure
+from backend.rules.model import PERCENT, UNUSED, ActFacts, Measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from backend.rules.service import RuleBook
 
 SECOND = timedelta(seconds=1)
+CONDITIONAL = frozenset({Reason.CONDITION_NOT_MET, Reason.CONDITION_FAILED})
+FATES = {Status.REVIEW: Fate.REVIEW, Status.REJECTED: Fate.REJECT}
 LOST = frozenset({Reason.CLAIMED, Reason.CLAIMED_BY_WEAKER})
 FOR_A_PERSON = frozenset(
     {Reason.CLAIMED_BY_WEAKER, Reason.PROCESSING_FAILED, Reason.CONDITION_FAILED, Reason.UNMEASURABLE}
@@ -170,11 +175,26 @@ def _follows(act: ActFacts, settlement: Settlement, version: RuleVersion, terms:
     # Where a cap in milligrams cut it, the quantity is the least that earns what was left.
     is_cut = basis.rate.floor_times(quantity - 1) < reduction_mg < converted_mg
     return (
-        1 <= quantity <= basis.quantity
+        version.enabled
+        and act.quantity >= version.minimum
+        and reduction_mg >= 1
+        and 1 <= quantity <= basis.quantity
+        and _may_count(act, version)
         and (reduction_mg == converted_mg or is_cut)
         and settlement.asset == basis.asset
         and _points_follow(settlement, version, terms)
     )
+
+
+def _may_count(act: ActFacts, version: RuleVersion) -> bool:
+    """Whether the version's condition lets the act count, as far as the act alone tells."""
+    condition = version.condition
+    if condition is None or heeds_today(version) or "district" in condition:
+        return True
+    try:
+        return holds(condition, act, UNUSED)
+    except EvaluationError:
+        return False
 
 
 def _points_follow(settlement: Settlement, version: RuleVersion, terms: Terms) -> bool:
@@ -185,9 +205,13 @@ def _points_follow(settlement: Settlement, version: RuleVersion, terms: Terms) -
     if len(set(codes)) < len(codes) or not {*codes} <= {campaign.code for campaign in terms.campaigns}:
         return False
     raising = [each for each in version.multipliers if each.percent > PERCENT]
+    most = multiply(plain, raising)
+    asked = {campaign.code: points_of(campaign, most) for campaign in terms.campaigns}
+    if any(not 0 <= award.points <= asked[award.campaign] for award in settlement.awards):
+        return False
     is_capped = any(cap.measure is Measure.POINTS for cap in (*version.caps, *terms.caps))
     if version.multipliers or is_capped:
-        return 0 <= own <= multiply(plain, raising)
+        return 0 <= own <= most
     return own == plain
 
 
@@ -205,6 +229,10 @@ def _refusal_problems(action: Action, settlement: Settlement, book: RuleBook, zo
         yield f"is {action.status}, and yet it earned"
     if settlement.revision > book.revision:
         yield f"was settled by revision {settlement.revision} of the rules, which there is not"
+    if reason is Reason.NO_RULE and book.version_for(action.kind, action.occurred_at, revision=settlement.revision):
+        yield "is refused for want of a rule, and there was one"
+    if reason is Reason.IMPLAUSIBLE and fate_of(settlement.doubts) is not FATES.get(action.status):
+        yield f"is {action.status}, which its doubts {settlement.doubts} do not give"
     if bool(settlement.doubts) is not (reason is Reason.IMPLAUSIBLE):
         yield f"{reason} and doubts {settlement.doubts} do not go together"
     is_open = reason in FOR_A_PERSON or (reason is Reason.IMPLAUSIBLE and action.status is Status.REVIEW)
@@ -226,6 +254,8 @@ def _unconverted(action: Action, settlement: Settlement, book: RuleBook, zone: Z
     if version is None:
         yield f"no rule version {settlement.rule} converts {action.kind} of that time"
         return
+    if settlement.reason in CONDITIONAL and not (version.condition or version.multipliers):
+        yield f"{version.name} has no condition that could have refused it"
     if version.condition or version.multipliers:
         return  # what a condition said may have hung on the citizen's day
     facts = facts_of(action, book.kinds[action.kind], zone)

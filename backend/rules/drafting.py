@@ -52,9 +52,17 @@ def name_of(subject: Subject, wording: Mapping[str, Any]) -> str:
     return LIMITS_NAME if subject is Subject.LIMITS else str(wording.get(_NAMED[subject], ""))
 
 
-def newest(book: RuleBook, rule: str) -> int:
-    """The number of the rule's newest version; 0 before the first."""
-    return max((version.version for version in book.find_rule(rule)), default=0)
+def newest(book: RuleBook, subject: Subject, name: str) -> int:
+    """What tells the newest of that name from the one before: a rule's version, else a revision; 0 before the first."""
+    match subject:
+        case Subject.RULE:
+            return max((version.version for version in book.find_rule(name)), default=0)
+        case Subject.CAMPAIGN:
+            return max((campaign.revision for campaign in book.campaigns if campaign.code == name), default=0)
+        case Subject.LIMITS:
+            return max((limits.revision for limits in book.limits), default=0)
+        case Subject.KIND:
+            return 0
 
 
 def published_wording(subject: Subject, name: str, book: RuleBook, now: datetime) -> Plain:
@@ -86,7 +94,7 @@ def write(
         profile = given.get("profile") or book.profile
         if profile != book.profile:
             raise ForeignProfileError(str(profile))
-        given["version"] = newest(book, name_of(subject, wording)) + 1
+        given["version"] = newest(book, subject, name_of(subject, wording)) + 1
         given["profile"] = book.profile
     try:
         content = _read(subject, given, methodologies)
@@ -117,9 +125,9 @@ def problems_beside(draft: Draft, book: RuleBook, now: datetime) -> tuple[Proble
     """What stands against the draft in this rule book: its own form, other rules, and what was published meanwhile."""
     content = read(draft)
     found = [*_own_problems(content, book)]
-    if draft.subject is Subject.RULE and newest(book, draft.name) != draft.base:
+    if newest(book, draft.subject, draft.name) != draft.base:
         problem = Text("起草后已发布新版本，请重新修改", "a newer version was published meanwhile; edit the draft anew")
-        found.append(ProfileError("version", problem))
+        found.append(ProfileError("version" if draft.subject is Subject.RULE else "", problem))
     if draft.subject is Subject.RULE and not found:
         found += _shared_problems(read_rule(draft), book, now)
     return _shown(found)

@@ -169,7 +169,7 @@ class Lifecycle:
                 draft,
                 stage=Stage.DRAFT,
                 written=draft.revision + 1,
-                base=drafting.newest(book, draft.name),
+                base=drafting.newest(book, subject, draft.name),
                 hands=draft.hands | {order.actor},
                 wording=self._write(subject, {**draft.wording, **changes}, book),
                 approver=None,
@@ -310,7 +310,7 @@ class Lifecycle:
             if isinstance(content, RuleVersion):
                 content = self._in_force(draft, content, book, begin, end, now)
                 wording = write_version(content)
-            elif isinstance(content, Campaign):
+            elif isinstance(content, Campaign) and not _has_begun_so(content, book):
                 require_begin(content.starts_at, now=now, window=self._policy.past_window)
             publication = await RuleWrites(tx).publish(_published(content), now, draft=draft.id)
             return dataclasses.replace(draft, stage=Stage.PUBLISHED, wording=wording, published=publication.revision)
@@ -355,12 +355,19 @@ def _new(
         stage=Stage.DRAFT,
         revision=1,
         written=1,
-        base=drafting.newest(book, name) if subject is Subject.RULE else 0,
+        base=drafting.newest(book, subject, name),
         author=actor,
         hands=frozenset({actor}),
         wording=wording,
         created_at=now,
         changed_at=now,
+    )
+
+
+def _has_begun_so(campaign: Campaign, book: RuleBook) -> bool:
+    """Whether it is published already with that beginning, so that only what is to come changes."""
+    return any(
+        known.code == campaign.code and known.starts_at == campaign.starts_at for known in book.latest_campaigns()
     )
 
 

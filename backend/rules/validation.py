@@ -48,6 +48,12 @@ if TYPE_CHECKING:
     from backend.rules.problems import Problems
 
 MAX_PERCENT = 1_000
+# The most that one act may earn, so that the sums of a city's years fit in 64 bits: 1,000 t, and a billion points.
+MOST_MG = 10**12
+MOST_POINTS = 10**9
+MOST_BUDGET = 10**15
+# Campaigns lie in years that every calendar and time zone can tell.
+YEARS = (2000, 2999)
 MAX_BONUS = 1_000_000
 MAX_PRIORITY = 1_000
 MAX_CAMPAIGN_DAYS = 366
@@ -159,8 +165,11 @@ def list_campaign_problems(campaign: Campaign, kinds: Mapping[str, Kind], path: 
             yield must_be_between(at(path, name), least, most)
     if campaign.percent == campaign.bonus == 0:
         yield problem(at(path, "bonus"), "percent 与 bonus 至少一项大于零", "percent or bonus must be above zero")
-    if not 1 <= campaign.budget <= INT64_MAX:
-        yield must_fit(at(path, "budget"))
+    if not 1 <= campaign.budget <= MOST_BUDGET:
+        yield must_be_between(at(path, "budget"), 1, MOST_BUDGET)
+    for name, moment in (("starts_at", campaign.starts_at), ("ends_at", campaign.ends_at)):
+        if not YEARS[0] <= moment.year <= YEARS[1]:
+            yield must_be_between(at(path, name), *YEARS)
 
 
 def list_limits_problems(
@@ -291,8 +300,12 @@ def _bound_problems(version: RuleVersion, kind: Kind, path: str) -> Problems:
     largest_mg = rate.floor_times(kind.maximum)
     most = prod(max(multiplier.percent, PERCENT) for multiplier in version.multipliers)
     points = version.points.floor_times(largest_mg) * most // PERCENT ** len(version.multipliers)
-    if max(largest_mg, points) > INT64_MAX:
-        yield problem(at(path, "formula"), "最大的行为会超出 64 位", "the largest act would not fit in 64 bits")
+    if largest_mg > MOST_MG or points > MOST_POINTS:
+        yield problem(
+            at(path, "formula"),
+            "最大的行为会超过 1,000 吨或 10 亿分",
+            "the largest act would be more than 1,000 t or a billion points",
+        )
 
 
 def _unit_problems(formula: Formula, kind: Kind, path: str) -> Problems:

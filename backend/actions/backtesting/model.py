@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from backend.rules.drafts import Subject
 
 ORDER_OF_BUDGETS = Text(
-    "全体共用的预算按 64 个分片的先后重放，与实际发生的先后不同；重复计入与核实的结论保持不变。",
+    "全体共用的预算按 64 个分片的先后重放，与实际发生的先后不同；因重复或不合常理而未计入的行为保持原结论，"
+    "不同市民之间的重复与新的不合常理之处不再判断。",
     "Budgets that everybody draws on are replayed shard by shard, not in the order of time; acts that lost a claim or "
-    "were found implausible keep that fate.",
+    "were found implausible keep that fate. Records of one act by two citizens, and doubts between acts that only the "
+    "trial credits, are not judged.",
 )
 
 

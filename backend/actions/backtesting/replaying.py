@@ -16,6 +16,7 @@ from backend.actions.backtesting.trying import Binding
 from backend.actions.documents import action_from_document
 from backend.actions.explaining import explain_action
 from backend.actions.model import Action, Reason, RuleRef, Status
+from backend.actions.rules import fingerprints
 from backend.actions.verdicts import LOST, facts_of
 from backend.kernel.errors import Language, Text
 from backend.kernel.ids import derived_id
@@ -96,9 +97,10 @@ class Replay:
         """All the acts of one citizen."""
         sums, acts = no_sums(), []
         used = dict(self._shared)
+        claimed: set[str] = set()
         counted = False
         for document in sorted(documents, key=_settled_at):
-            act = self._convert(document, district, used)
+            act = self._convert(document, district, used, claimed)
             if act is None:
                 continue
             acts.append(act)
@@ -121,7 +123,7 @@ class Replay:
             self.drawn[shared] = total - self._start.get(shared, 0)
         return self.tally
 
-    def _convert(self, document: Mapping[str, Any], district: str | None, used: Used) -> _Act | None:
+    def _convert(self, document: Mapping[str, Any], district: str | None, used: Used, claimed: set[str]) -> _Act | None:
         """The act decided anew; None where no rule decides about it."""
         frame, settled = self._frame, document["settlement"]
         counted = document["occurred_at"] >= frame.begin
@@ -137,8 +139,15 @@ class Replay:
         except (KeyError, TypeError, ValueError):
             self.tally.unreadable += counted
             return None
+        names = fingerprints(action, frame.tried.kinds[action.kind])
+        if not claimed.isdisjoint(names):
+            # Another record of the same act, which what was in force then had refused.
+            self.tally.kept += counted
+            return None
         version, terms = self._after.find(action.kind, action.occurred_at)
         conversion = convert(facts, version, used, terms=terms)
+        if conversion.outcome is Outcome.CREDITED:
+            claimed.update(names)
         if version is not None:
             if counted:
                 self._cut(1, list_cuts(conversion, facts, version, terms, used))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -32,7 +32,7 @@ from backend.rules.refusals import UnknownDraftError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from datetime import date, datetime
+    from datetime import datetime
     from zoneinfo import ZoneInfo
 
     from backend.actions.backtesting.model import Result
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 LOG = structlog.get_logger(__name__)
 ALL_PARTS = range(SHARD_COUNT)
 MAX_DAYS = 366
+EARLIEST = date(2000, 1, 1)
 # Acts in memory at once, of whole citizens.
 CHUNK = 4_000
 BEAT = timedelta(seconds=5)
@@ -110,7 +111,7 @@ class Backtesting:
         now = self._clock.now()
         actor = str(principal)
         facts = [trial.draft, trial.profile, trial.rule, trial.version, days.begin, days.end]
-        use = Use(actor, "backtests.start", key, payload_hash(facts))
+        use = Use(actor, "backtests.start", key, payload_hash(repr(facts)))
         _require_days(days, today=local_date(now, self._zone))
         job_id = derived_id("backtest", actor, key)
 
@@ -218,24 +219,31 @@ class Backtesting:
             return True
         try:
             replay = await self._replay(job, part)
+            if await self._store.finish_part(part, replay.tally, replay.drawn, replay.limits):
+                await self._advance(job.id)
         except PartLostError:
             return True
         except TransientError:
             await self._store.free_part(part)
             raise
-        except Exception as error:
-            LOG.exception("back-test failed", backtest=job.id, part=part.number)
-            await self._store.end(job, State.FAILED, self._clock.now(), failure=repr(error)[:500])
-            await self._tell(job.id)
-            return True
-        if await self._store.finish_part(part, replay.tally, replay.drawn, replay.limits):
-            await self._advance(job.id)
+        except Exception as error:  # noqa: BLE001 - told to whoever asked for it, with its traceback in the log
+            await self._fail(job, error)
         return True
+
+    async def _fail(self, job: Backtest, error: Exception) -> None:
+        LOG.error("back-test failed", backtest=job.id, exc_info=error)
+        await self._store.end(job, State.FAILED, self._clock.now(), failure=repr(error)[:500])
+        await self._tell(job.id)
 
     async def sweep(self) -> None:
         """Add up what is replayed and was left so, then replay one part that waits, if any."""
         for backtest in await self._store.list_going():
-            await self._advance(backtest)
+            try:
+                await self._advance(backtest)
+            except TransientError:
+                raise
+            except Exception as error:  # noqa: BLE001 - one job that cannot be added up holds up no other
+                await self._fail(await self.get(backtest), error)
         await self.replay_next()
 
     async def _advance(self, backtest: str) -> None:
@@ -362,6 +370,8 @@ def _require_one(trial: Trial) -> None:
 
 def _require_days(days: Days, *, today: date) -> None:
     length = (days.end - days.begin).days
+    if days.begin < EARLIEST:
+        raise BacktestPeriodError(Text(f"不早于 {EARLIEST}", f"from {EARLIEST} at the earliest"))
     if length <= 0:
         raise BacktestPeriodError(Text("结束须晚于开始", "it must end after it begins"))
     if length > MAX_DAYS:
