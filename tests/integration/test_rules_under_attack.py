@@ -6,8 +6,6 @@ import dataclasses
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from backend.actions import settling
 from backend.actions.backtesting.model import Trial
 from backend.actions.explaining import explain_action
@@ -18,13 +16,15 @@ from backend.kernel.ids import CitizenId
 from backend.ledger.model import POINTS, citizen_owner
 from backend.rules.conversion import Award, convert
 from backend.rules.drafts import Stage, Subject
-from backend.rules.refusals import RuleProblemsError
+from backend.rules.refusals import RuleProblemsError, WrongStageError
 from tests.factories import ADMIN, bus_ride, citizen
 from tests.integration.backtesting import days_before, finished
 from tests.integration.conftest import ALL_SHARDS
-from tests.integration.drafting import BUS, approved, begin, order, published, submitted
+from tests.integration.drafting import BUS, approved, begin, order, published, refusal, submitted
 
 if TYPE_CHECKING:
+    import pytest
+
     from backend.actions.model import Action
     from backend.actions.restatements import RestatementJob
     from backend.kernel.clock import ManualClock
@@ -84,16 +84,15 @@ async def test_a_draft_of_a_campaign_does_not_undo_what_was_published_meanwhile(
     first = await spring(services, clock, "key-camp-2", code="c-spring", budget=7)
     second = await approved(services, await spring(services, clock, "key-camp-3", code="c-spring", name_en="Spring!"))
     await published(services, first)
-    with pytest.raises(RuleProblemsError):
-        await services.lifecycle.publish(order(second))
+    assert isinstance(await refusal(services, services.lifecycle.publish(order(second))), RuleProblemsError)
     [campaign] = (await services.rules.book()).latest_campaigns()
     assert (campaign.budget, campaign.name_en) == (7, "Spring")
 
 
 async def test_a_campaign_at_the_end_of_the_calendar_is_refused(services: Services, clock: ManualClock) -> None:
     far = clock.now().replace(year=3000)
-    with pytest.raises(RuleProblemsError):
-        await spring(services, clock, "key-camp-1", starts_at=far, ends_at=far + DAY)
+    asked = spring(services, clock, "key-camp-1", starts_at=far, ends_at=far + DAY)
+    assert isinstance(await refusal(services, asked), RuleProblemsError)
 
 
 async def test_a_back_test_credits_one_act_once(services: Services, clock: ManualClock) -> None:
@@ -180,5 +179,37 @@ async def test_the_audit_names_a_refusal_that_no_rule_gives(services: Services, 
 async def test_an_approved_draft_is_needed_even_to_end_a_campaign(services: Services, clock: ManualClock) -> None:
     await published(services, await spring(services, clock, "key-camp-1"))
     draft = await submitted(services, await spring(services, clock, "key-camp-2", code="c-spring", budget=1))
-    with pytest.raises(Exception, match="WRONG_STAGE"):
-        await services.lifecycle.publish(order(draft))
+    refused = await refusal(services, services.lifecycle.publish(order(draft)))
+    assert isinstance(refused, WrongStageError)
+
+
+async def test_no_citizen_is_the_counter_that_everybody_draws_on(services: Services, clock: ManualClock) -> None:
+    first = await spring(services, clock, "key-camp-1", audience="FIRST_ACT", bonus=500, budget=1_000)
+    await published(services, first)
+    names = ("everybody", "bob", "carol")
+    awarded = [(await act(services, name, f"of-{name}")).settlement for name in names]
+    assert [item.awards[0].points for item in awarded if item] == [500, 500, 0]
+    assert (await audit_books(services)).findings == []
+
+
+async def test_a_restatement_that_cannot_go_on_holds_up_no_other(
+    services: Services, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now()
+    jobs = [
+        await services.restating.propose(
+            ADMIN, RuleRef("R-BUS2", 1), now - DAY, now, "test", dry_run=True, key=f"restate-{number:04}"
+        )
+        for number in range(2)
+    ]
+    honest = services.restating._estimate
+
+    async def estimate(job: RestatementJob) -> int:
+        if job.id == jobs[0].id:
+            raise OverflowError("a number that fits nowhere")
+        return await honest(job)
+
+    monkeypatch.setattr(services.restating, "_estimate", estimate)
+    await services.restating.work_off()
+    found = [await services.restating.find(ADMIN, job.id) for job in jobs]
+    assert [job.stage.value for job in found if job] == ["ESTIMATING", "ESTIMATED"]
