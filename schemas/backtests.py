@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from datetime import date, datetime
+from functools import partial
 from typing import Any
 
 import strawberry
@@ -30,7 +31,7 @@ from backend.runtime import backtest_channel
 from schemas.context import Info
 from schemas.enums import BacktestState
 from schemas.refusals import result_union
-from schemas.relay import Connection, connect, moment_place, page_span, read_moment_place
+from schemas.relay import Connection, connect_by_moment, page_span
 from schemas.scalars import BigInt
 from schemas.view import view
 
@@ -265,15 +266,9 @@ class BacktestQueries:
     ) -> Connection[Backtest]:
         """Back-tests, newest first; at most 100 a page."""
         principal = info.context.require_principal()
+        list_page = partial(info.context.services.backtesting.list_backtests, principal)
         span = page_span(first, after, last, before)
-        older, newer = read_moment_place(span.after, "after"), read_moment_place(span.before, "before")
-
-        async def fetch(limit: int) -> list[Backtest]:
-            return await info.context.services.backtesting.list_backtests(
-                principal, limit=limit, older=older, newer=newer, newest=span.newest
-            )
-
-        return await connect(span, fetch, lambda job: moment_place(job.at, job.id))
+        return await connect_by_moment(span, list_page, lambda job: (job.at, job.id))
 
 
 @strawberry.type

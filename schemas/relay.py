@@ -155,3 +155,15 @@ async def connect(
         end_cursor=edges[-1].cursor if edges else None,
     )
     return Connection(edges=edges, page_info=info)
+
+
+async def connect_by_moment(
+    span: Span, list_page: Callable[..., Awaitable[Sequence[Item]]], place_of: Callable[[Item], tuple[datetime, str]]
+) -> Connection[Any]:
+    """The same for a list by time: ``list_page`` takes ``limit``, the places ``older`` and ``newer``, ``newest``."""
+    older, newer = read_moment_place(span.after, "after"), read_moment_place(span.before, "before")
+
+    async def fetch(limit: int) -> Sequence[Item]:
+        return await list_page(limit=limit, older=older, newer=newer, newest=span.newest)
+
+    return await connect(span, fetch, lambda item: moment_place(*place_of(item)))

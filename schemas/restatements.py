@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import strawberry
@@ -16,7 +17,7 @@ from schemas.actions import RuleRefType
 from schemas.context import Info
 from schemas.enums import RestatementStage
 from schemas.refusals import result_union
-from schemas.relay import Connection, connect, moment_place, page_span, read_moment_place
+from schemas.relay import Connection, connect_by_moment, page_span
 from schemas.scalars import BigInt
 from schemas.view import view
 
@@ -177,12 +178,6 @@ class RestatementQueries:
     ) -> Connection[RestatementJob]:
         """Restatements, newest first; at most 100 a page."""
         principal = info.context.require_principal()
+        list_page = partial(info.context.services.restating.list_jobs, principal)
         span = page_span(first, after, last, before)
-        older, newer = read_moment_place(span.after, "after"), read_moment_place(span.before, "before")
-
-        async def fetch(limit: int) -> list[RestatementJob]:
-            return await info.context.services.restating.list_jobs(
-                principal, limit=limit, older=older, newer=newer, newest=span.newest
-            )
-
-        return await connect(span, fetch, lambda job: moment_place(job.at, job.id))
+        return await connect_by_moment(span, list_page, lambda job: (job.at, job.id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import strawberry
@@ -17,7 +18,7 @@ from schemas.backtests import BacktestQueries
 from schemas.context import Info
 from schemas.enums import Stage, Step, Subject
 from schemas.refusals import RuleProblemType, result_union
-from schemas.relay import Connection, connect, moment_place, page_span, read_moment_place
+from schemas.relay import Connection, connect_by_moment, page_span
 from schemas.restatements import RestatementQueries
 from schemas.reviews import ReviewQueries
 from schemas.rule_inputs import BilingualInput, CampaignInput, KindInput, LimitsInput, RuleInput, to_wording
@@ -354,15 +355,9 @@ class AdminQuery(BacktestQueries, ReviewQueries, RestatementQueries):
     ) -> Connection[Draft]:
         """Drafts in one stage or in any, newest first; at most 100 a page."""
         principal = info.context.require_principal()
+        list_page = partial(info.context.services.rule_desk.list_drafts, principal, stage)
         span = page_span(first, after, last, before)
-        older, newer = read_moment_place(span.after, "after"), read_moment_place(span.before, "before")
-
-        async def fetch(limit: int) -> list[Draft]:
-            return await info.context.services.rule_desk.list_drafts(
-                principal, stage, limit=limit, older=older, newer=newer, newest=span.newest
-            )
-
-        return await connect(span, fetch, lambda draft: moment_place(draft.created_at, draft.id))
+        return await connect_by_moment(span, list_page, lambda draft: (draft.created_at, draft.id))
 
     @strawberry.field(graphql_type=Connection[LogEntryType])
     async def rule_log(
@@ -376,15 +371,9 @@ class AdminQuery(BacktestQueries, ReviewQueries, RestatementQueries):
     ) -> Connection[LogEntry]:
         """What was done with one subject (``rule:R-MET1``) or with any, newest first; at most 100 a page."""
         principal = info.context.require_principal()
+        list_page = partial(info.context.services.rule_desk.list_log, principal, subject)
         span = page_span(first, after, last, before)
-        older, newer = read_moment_place(span.after, "after"), read_moment_place(span.before, "before")
-
-        async def fetch(limit: int) -> list[LogEntry]:
-            return await info.context.services.rule_desk.list_log(
-                principal, subject, limit=limit, older=older, newer=newer, newest=span.newest
-            )
-
-        return await connect(span, fetch, lambda entry: moment_place(entry.at, entry.id))
+        return await connect_by_moment(span, list_page, lambda entry: (entry.at, entry.id))
 
     @strawberry.field(graphql_type=list[CampaignType])
     async def campaigns(self, info: Info) -> list[Campaign]:
