@@ -12,8 +12,14 @@ from backend.kernel.ids import CitizenId
 from backend.kernel.units import Unit
 from backend.ledger.audit.whole import audit_ledger
 from backend.ledger.model import (
+    BANK,
+    CNY,
+    COMMISSION,
+    DONATIONS,
     MINTS,
     POINTS,
+    REDEEMED,
+    REWARDS,
     AccountId,
     HoldRef,
     OwnerId,
@@ -104,6 +110,39 @@ def spending(
 def paying(key: str, payer: AccountId, payee: AccountId, amount: int) -> Transaction:
     """An amount from one account to another."""
     return Transaction(key=key, kind=TransactionKind.TRANSFER, postings=(posting(payer, payee, amount),))
+
+
+def donation(key: str = "give-1", payer: str = "alice", amount: int = 10) -> Transaction:
+    """Points from a citizen to a cause."""
+    return paying(key, account(payer), DONATIONS, amount)
+
+
+def settlement(
+    key: str = "settle-1", merchant: str = "shop", points: int = 10, fen: int = 90, commission: int = 3
+) -> Transaction:
+    """A merchant's period: points handed back, fen owed for them, commission kept of it; the other way if negative."""
+    purse = shop(merchant, CNY)
+    moved = ((shop(merchant), REDEEMED, points), (REWARDS, purse, fen), (purse, COMMISSION, commission))
+    return Transaction(
+        key=key,
+        kind=TransactionKind.SETTLE,
+        postings=tuple(
+            posting(*((payer, payee)[:: 1 if amount > 0 else -1]), abs(amount))
+            for payer, payee, amount in moved
+            if amount
+        ),
+        cause={"merchant": merchant, "settlement": key},
+    )
+
+
+def payout(key: str = "payout-1", merchant: str = "shop", fen: int = 87) -> Transaction:
+    """Fen paid out to a merchant."""
+    return Transaction(
+        key=key,
+        kind=TransactionKind.PAYOUT,
+        postings=(posting(shop(merchant, CNY), BANK, fen),),
+        cause={"merchant": merchant, "settlement": "settle-1"},
+    )
 
 
 def holding(

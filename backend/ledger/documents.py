@@ -117,6 +117,13 @@ TRANSACTIONS = Collection(
         Index("owner_sequence", [("owner", 1), ("sequence", 1)], unique=True, partial={"sequence": {"$type": "long"}}),
         Index("owner_asset_at", [("owner", 1), ("lines.asset", 1), ("at", -1), ("sequence", -1)]),
         Index("owner_corrects", [("owner", 1), ("corrects", 1)], partial={"corrects": {"$type": "string"}}),
+        # With the id behind it a period is read in its order without sorting.
+        Index(
+            "merchant_at",
+            [("cause.merchant", 1), ("at", 1), ("_id", 1)],
+            partial={"cause.merchant": {"$type": "string"}},
+        ),
+        Index("voucher", [("cause.voucher", 1)], partial={"cause.voucher": {"$type": "string"}}),
     ),
 )
 UNSEALED = Collection(

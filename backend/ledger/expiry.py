@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backend.kernel.clock import Clock
-    from backend.kernel.ids import ShardNumber
+    from backend.kernel.ids import ShardNumber, TransactionId
     from backend.ledger.model import OwnerId, Page
     from backend.ledger.service import Ledger
     from backend.mongo.client import Database
@@ -39,11 +39,16 @@ MAX_BATCHES = 1_000
 LEASE_MS = 15_000
 
 
+def lapse(owner: OwnerId, hold: TransactionId) -> Transaction:
+    """Sets an overdue hold free; the same for whoever does it, so it happens once."""
+    return Transaction(key=f"lapse:{hold}", kind=TransactionKind.LAPSE, hold=HoldRef(owner, hold))
+
+
 def endings(page: Page, at: datetime) -> Iterator[Transaction]:
     """What ends on the page by that moment: overdue holds lapse, then free lots that have ended expire."""
     for hold in page.holds:
         if hold.expires_at <= at:
-            yield Transaction(key=f"lapse:{hold.id}", kind=TransactionKind.LAPSE, hold=HoldRef(page.owner, hold.id))
+            yield lapse(page.owner, hold.id)
     account = account_of(page.owner, POINTS)
     for lot in page.lots:
         if lot.expires_at <= at:

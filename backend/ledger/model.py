@@ -21,9 +21,12 @@ Asset = NewType("Asset", str)
 POINTS = Asset("points")
 QUANTIFIED = Asset("co2e.quantified")
 RECOGNISED = Asset("co2e.recognised")
+# Money in fen: what the programme owes merchants. Nobody else has an account of it.
+CNY = Asset("cny")
 PROGRAMME = OwnerId("programme")
 GUARDED_OWNERS = frozenset({"citizen", "enterprise"})
 GUARDED = tuple(f"{kind}:" for kind in sorted(GUARDED_OWNERS))
+MERCHANT = "merchant:"
 OWNER_KINDS = GUARDED_OWNERS | {"merchant"}
 DEBT = "debt."
 # Where new amounts come from: each mint lets exactly one asset out, and its balance is minus all that exists of it.
@@ -34,7 +37,22 @@ MINTS: Mapping[Asset, AccountId] = {
 }
 # Points that nobody spent in time.
 BREAKAGE = AccountId("programme:breakage")
-PROGRAMME_ACCOUNTS: Mapping[AccountId, Asset] = {**{mint: asset for asset, mint in MINTS.items()}, BREAKAGE: POINTS}
+# Points given to a cause, and points that merchants hand back when they are settled.
+DONATIONS = AccountId("programme:donations")
+REDEEMED = AccountId("programme:redeemed")
+# Fen: minus what rewards have cost, what merchants left of it as commission, and what was paid out to them.
+REWARDS = AccountId("programme:rewards")
+COMMISSION = AccountId("programme:commission")
+BANK = AccountId("programme:bank")
+PROGRAMME_ACCOUNTS: Mapping[AccountId, Asset] = {
+    **{mint: asset for asset, mint in MINTS.items()},
+    BREAKAGE: POINTS,
+    DONATIONS: POINTS,
+    REDEEMED: POINTS,
+    REWARDS: CNY,
+    COMMISSION: CNY,
+    BANK: CNY,
+}
 
 
 class TransactionKind(StrEnum):
@@ -52,21 +70,29 @@ class TransactionKind(StrEnum):
     RESTATE = "RESTATE"
     LEND = "LEND"
     REPAY = "REPAY"
+    SETTLE = "SETTLE"
+    PAYOUT = "PAYOUT"
 
 
-# Kinds that may take new amounts from a mint, and kinds that may give amounts back to one.
-MINTING = frozenset({TransactionKind.EARN, TransactionKind.ADJUST, TransactionKind.RESTATE})
+# Kinds that may give amounts back to a mint.
 UNMINTING = frozenset({TransactionKind.REVERSE, TransactionKind.ADJUST, TransactionKind.RESTATE})
 # Kinds that the book posts by itself, beside a correction or after what came in.
 OWING = frozenset({TransactionKind.LEND, TransactionKind.REPAY})
 # Kinds that end a hold without moving anything, and kinds whose points return to lots of long ago.
 RELEASING = frozenset({TransactionKind.VOID, TransactionKind.LAPSE})
 RETURNING = RELEASING | {TransactionKind.POST, TransactionKind.REVERSE}
+# Kinds of one merchant, whom their cause names: what is owed for a period, and what was paid of it.
+SETTLING = frozenset({TransactionKind.SETTLE, TransactionKind.PAYOUT})
 
 
 def citizen_owner(citizen: CitizenId) -> OwnerId:
     """The citizen as owner of accounts."""
     return OwnerId(f"citizen:{citizen}")
+
+
+def merchant_owner(merchant: str) -> OwnerId:
+    """The merchant of that id as owner of accounts."""
+    return OwnerId(f"{MERCHANT}{merchant}")
 
 
 def account_of(owner: OwnerId, asset: Asset) -> AccountId:
@@ -112,6 +138,11 @@ def is_guarded(owner: OwnerId) -> bool:
     return owner.startswith(GUARDED)
 
 
+def is_merchant(owner: OwnerId) -> bool:
+    """Whether the owner is a merchant."""
+    return owner.startswith(MERCHANT)
+
+
 class Lot(NamedTuple):
     """Points that stop counting at the same instant; ``expires_at`` is the first instant they no longer count."""
 
@@ -124,7 +155,7 @@ Lots = tuple[Lot, ...]  # by ``expires_at``, each instant once; amounts are posi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Posting:
-    """``amount`` (> 0, points or milligrams) of ``asset`` leaves one account and enters another."""
+    """``amount`` (> 0, points, milligrams or fen) of ``asset`` leaves one account and enters another."""
 
     from_account: AccountId
     to_account: AccountId
@@ -184,6 +215,14 @@ class Transaction:
         postings = [[p.from_account, p.to_account, p.asset, p.amount] for p in self.postings]
         hold = list(self.hold) if self.hold else None
         return payload_hash([self.kind, self.cause, postings, hold, self.final, self.corrects])
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A transaction as it stands in the book, and when it happened."""
+
+    transaction: Transaction
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from backend.kernel.errors import IdempotencyConflictError, Refusal
 from backend.kernel.grouping import Groups
 from backend.kernel.ids import TransactionId, new_id
-from backend.ledger import corrections, rules, shape
-from backend.ledger.corrections import Correction
-from backend.ledger.documents import standing_of, transaction_documents
-from backend.ledger.errors import MalformedTransactionError, StatementTooLongError
-from backend.ledger.model import (
-    OWING,
-    UNMINTING,
-    Page,
-    PeriodStatement,
-    StatementLine,
-    Terms,
-    is_guarded,
-    split_account,
-)
-from backend.ledger.store import LedgerReads, LedgerWrites
+from backend.ledger.errors import StatementTooLongError
+from backend.ledger.model import Page, PeriodStatement, is_guarded, split_account
+from backend.ledger.sheet import REFUSALS, Sheet, check
+from backend.ledger.store import LedgerReads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
     from datetime import datetime
 
     from backend.kernel.clock import Clock
-    from backend.ledger.corrections import Standing
     from backend.ledger.lots import PointsPolicy
-    from backend.ledger.model import AccountId, Lots, OwnerId, Transaction
-    from backend.mongo.client import Database, Document
+    from backend.ledger.model import AccountId, Asset, OwnerId, Posted, StatementLine, Transaction
+    from backend.mongo.client import Database
     from backend.mongo.transactions import Transactions, Tx
 
 MAX_STATEMENT_PAGE = 200
 MAX_MOVEMENTS = 2_000
 GROUP_LIMIT = 128
-# So many documents make it worth while to let the server insert while the next are worked out.
-PART = 64
-# An amount beyond 64 bits is the caller's mistake as much as a malformed transaction.
-REFUSALS = (Refusal, MalformedTransactionError, OverflowError)
 INSTANT = timedelta(milliseconds=1)
 
 
@@ -71,7 +52,7 @@ class Ledger:
             MalformedTransactionError: no book can hold it.
             BusyError, UnavailableError: see ``Transactions.run``.
         """
-        _check(transaction)
+        check(transaction)
         return await self._groups.submit(transaction)
 
     async def _post_group(self, group: Sequence[Transaction]) -> Sequence[TransactionId | Exception]:
@@ -79,7 +60,8 @@ class Ledger:
         unsealed = new_id("uns", at)
 
         async def body(tx: Tx) -> list[TransactionId | Exception]:
-            sheet = await self._open(tx, group)
+            # Each was checked before it joined the group.
+            sheet = await Sheet.open(tx, self._policy, group)
             outcomes: list[TransactionId | Exception] = []
             for transaction in group:
                 try:
@@ -103,23 +85,24 @@ class Ledger:
         Raises:
             Refusal: any of those of ``post``; the caller's transaction must end.
         """
-        for transaction in transactions:
-            _check(transaction)
-        sheet = await self._open(tx, transactions)
+        sheet = await self.open_within(tx, transactions)
         for transaction in transactions:
             await sheet.post(transaction, at)
         await sheet.write(new_id("uns", at), at)
         return sheet.posted
 
-    async def _open(self, tx: Tx, transactions: Sequence[Transaction]) -> _Sheet:
-        writes = LedgerWrites(tx)
-        # Nearly always none of them is in the book yet; where one is, its insert fails and the body runs again.
-        hopes = tx.is_first
-        known = {} if hopes else await writes.payloads({transaction.id for transaction in transactions})
-        owners = {
-            owner: None for transaction in transactions if transaction.id not in known for owner in transaction.owners
-        }
-        return _Sheet(writes, self._policy, known, hopes, await writes.pages(owners) if owners else {})
+    async def open_within(self, tx: Tx, transactions: Sequence[Transaction]) -> Sheet:
+        """A sheet inside the caller's MongoDB transaction, for callers who decide one transaction after the other.
+
+        The pages of all owners of ``transactions`` are read at once; nothing is posted yet. One sheet at a time: it is
+        written before the next is opened.
+
+        Raises:
+            MalformedTransactionError: no book can hold one of them.
+        """
+        for transaction in transactions:
+            check(transaction)
+        return await Sheet.open(tx, self._policy, transactions)
 
     async def find_pages(self, owners: Sequence[OwnerId]) -> dict[OwnerId, Page]:
         """The positions of these guarded owners; empty pages for those who never had any."""
@@ -196,110 +179,24 @@ class Ledger:
             opening = closing = await self.balance_at(account, since)
         return PeriodStatement(account, since, until, opening, closing, tuple(lines))
 
+    def stream_merchant(
+        self, merchant: str, *, since: datetime | None, until: datetime
+    ) -> AsyncGenerator[Posted, None]:
+        """What happened with ``since <= at < until`` of which the cause names the merchant (id), by time; all kinds.
+
+        Everything is told as it stood at one instant. A transaction's time is taken before it commits: what ended some
+        seconds ago is final. Whoever stops half-way closes the stream (``contextlib.aclosing``).
+        """
+        return self._reads.stream_merchant(merchant, since=since, until=until)
+
+    async def merchant_balance(self, merchant: str, asset: Asset, *, until: datetime | None) -> int:
+        """What customers' transactions before ``until`` left in the merchant's account, less all settlements of it.
+
+        SETTLE and PAYOUT count whenever they were posted, for they come after the period they are about: points are
+        zero once everything before ``until``, and nothing after it, is settled. ``until=None`` counts everything.
+        The server sums what names the merchant in its cause; no code is shared with ``stream_merchant``.
+        """
+        return await self._reads.sum_merchant(merchant, asset, until=until)
+
     def _past(self, moment: datetime) -> datetime:
         return min(moment, self._clock.now() + INSTANT)
-
-
-def _check(transaction: Transaction) -> None:
-    """Refuse what no caller may post.
-
-    Raises:
-        MalformedTransactionError: no book can hold it, or it lends or repays, which only the book itself does.
-    """
-    shape.check(transaction)
-    if transaction.kind in OWING:
-        message = f"{transaction.key}: {transaction.kind} is the book's own"
-        raise MalformedTransactionError(message)
-
-
-@dataclass
-class _Sheet:
-    """What one MongoDB transaction is going to write into the book."""
-
-    writes: LedgerWrites
-    policy: PointsPolicy
-    payloads: dict[TransactionId, str]
-    hopes: bool
-    before: Mapping[OwnerId, Page]
-    turned: dict[OwnerId, Page] = field(default_factory=dict)
-    documents: list[Document] = field(default_factory=list)
-    sent: int = 0
-    posted: dict[TransactionId, datetime] = field(default_factory=dict)
-    standings: dict[TransactionId, Standing | None] = field(default_factory=dict)
-
-    async def post(self, transaction: Transaction, at: datetime) -> None:
-        """Add the transaction unless it is in the book; a refusal leaves the sheet as it was."""
-        if self._is_posted(transaction):
-            return
-        try:
-            await self._add(transaction, at)
-        except REFUSALS:
-            # What was done already cannot be done again; that is no refusal.
-            if not self.hopes:
-                raise
-            self.payloads |= await self.writes.payloads([transaction.id])
-            if not self._is_posted(transaction):
-                raise
-        if len(self.documents) - self.sent >= PART:
-            await self._send()
-
-    async def _send(self) -> None:
-        part, self.sent = self.documents[self.sent :], len(self.documents)
-        await self.writes.insert(part)
-
-    def _is_posted(self, transaction: Transaction) -> bool:
-        known = self.payloads.get(transaction.id)
-        if known not in (None, transaction.payload):
-            raise IdempotencyConflictError(transaction.key)
-        return known is not None
-
-    async def _add(self, transaction: Transaction, at: datetime) -> None:
-        """Add the transaction, and what is lent for it or repaid after it."""
-        standing = await self._standing(transaction)
-        if transaction.corrects is not None:
-            transaction = corrections.prepare(transaction, standing)
-        found = ((owner, self.turned.get(owner) or self.before.get(owner)) for owner in transaction.owners)
-        pages = {owner: page for owner, page in found if page}
-        # Along every owner's sequence time never decreases, whatever the clocks of several servers say.
-        at = max([at, *(page.at for page in pages.values() if page.at)])
-        steps = []
-        if transaction.kind in UNMINTING and self.policy.debt_allowed:
-            steps += [self._apply(lending, pages, at) for lending in rules.lendings(transaction, pages, at)]
-        applied = self._apply(transaction, pages, at)
-        steps.append(applied)
-        if self.policy.repays_debt_first:
-            steps += [self._apply(repayment, pages, at) for repayment in rules.repayments(transaction, pages, at)]
-        self.turned.update(pages)
-        self.documents += itertools.chain.from_iterable(documents for documents, _ in steps)
-        self.payloads[transaction.id] = transaction.payload
-        self.posted[transaction.id] = at
-        if standing is not None:
-            standing.corrections.append(Correction(transaction, applied[1]))
-
-    async def _standing(self, transaction: Transaction) -> Standing | None:
-        """The transaction it corrects, this sheet's own corrections included."""
-        corrected = transaction.corrects
-        if corrected is None:
-            return None
-        if self.standings.get(corrected) is None:
-            own = [document for document in self.documents if corrected in (document["_id"], document["copy_of"])]
-            self.standings[corrected] = standing_of(own, []) if own else await self.writes.standing(corrected)
-        return self.standings[corrected]
-
-    def _apply(
-        self, transaction: Transaction, pages: dict[OwnerId, Page], at: datetime
-    ) -> tuple[list[Document], Sequence[Lots]]:
-        """Turn the pages; the documents to write, and the lots each posting took."""
-        terms = Terms(at, self.policy.opens(transaction.kind, at))
-        applied = rules.apply(transaction, pages, terms)
-        pages.update(applied.pages)
-        return transaction_documents(transaction, applied, terms), applied.taken
-
-    async def write(self, unsealed: str, at: datetime) -> None:
-        """Write it all; nothing where nothing was posted."""
-        if not self.documents:
-            return
-        await self._send()
-        homes = [document["_id"] for document in self.documents if document["copy_of"] is None]
-        await self.writes.announce(unsealed, homes, at)
-        await self.writes.turn(self.before, self.turned.values())

@@ -4,38 +4,103 @@ from __future__ import annotations
 
 import itertools
 import re
+from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from backend.kernel.crypto import canonical_json
 from backend.kernel.units import as_int64
 from backend.ledger.errors import MalformedTransactionError
 from backend.ledger.model import (
+    BANK,
     BREAKAGE,
-    MINTING,
+    CNY,
+    COMMISSION,
+    DONATIONS,
     MINTS,
     POINTS,
     PROGRAMME_ACCOUNTS,
+    REDEEMED,
     RELEASING,
-    UNMINTING,
+    REWARDS,
+    SETTLING,
     TransactionKind,
     is_guarded,
+    is_merchant,
+    merchant_owner,
     split_account,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from backend.ledger.model import Posting, Transaction
+    from backend.ledger.model import AccountId, Posting, Transaction
 
 MAX_POSTINGS = 1_000
 MAX_OWNERS = 32
 MAX_KEY_LENGTH = 512
 CAUSE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 Kind = TransactionKind
-SINGLE = frozenset({Kind.HOLD, Kind.POST, Kind.EXPIRE, Kind.LEND, Kind.REPAY})
+SINGLE = frozenset({Kind.HOLD, Kind.POST, Kind.EXPIRE, Kind.LEND, Kind.REPAY, Kind.PAYOUT})
 ENDING = RELEASING | {Kind.POST}
 CORRECTING = frozenset({Kind.REVERSE, Kind.RESTATE})
-MINT_ACCOUNTS = frozenset(MINTS.values())
+
+
+class Place(StrEnum):
+    """What sort of account an amount stands in: by this it is decided which kinds may move it, and where to."""
+
+    MINT = "MINT"
+    PEOPLE = "PEOPLE"  # citizens and enterprises
+    DEBT = "DEBT"
+    SHOP = "SHOP"  # a merchant's, but for money
+    CAUSE = "CAUSE"
+    BREAKAGE = "BREAKAGE"
+    REDEEMED = "REDEEMED"
+    PURSE = "PURSE"  # a merchant's money
+    TILL = "TILL"
+    BANK = "BANK"
+
+
+PLACES: Mapping[AccountId, Place] = {
+    **dict.fromkeys(MINTS.values(), Place.MINT),
+    BREAKAGE: Place.BREAKAGE,
+    DONATIONS: Place.CAUSE,
+    REDEEMED: Place.REDEEMED,
+    REWARDS: Place.TILL,
+    COMMISSION: Place.TILL,
+    BANK: Place.BANK,
+}
+Ways = frozenset[tuple[Place, Place]]
+GRANTED: Ways = frozenset({(Place.MINT, Place.PEOPLE)})
+WITHDRAWN: Ways = frozenset({(Place.PEOPLE, Place.MINT)})
+SHARED: Ways = frozenset({(Place.PEOPLE, Place.PEOPLE)})
+# Only people pay: points that came from anybody else would begin a new life.
+SPENT: Ways = SHARED | {(Place.PEOPLE, Place.SHOP), (Place.PEOPLE, Place.CAUSE)}
+RETURNED: Ways = SHARED | {(Place.SHOP, Place.PEOPLE), (Place.CAUSE, Place.PEOPLE)}
+# What staff may move to correct a transaction that they name.
+CORRECTED: Ways = GRANTED | WITHDRAWN | SPENT | RETURNED
+WAYS: Mapping[TransactionKind, Ways] = {
+    Kind.EARN: GRANTED | SHARED,
+    Kind.TRANSFER: SPENT,
+    Kind.HOLD: SPENT,
+    Kind.POST: SPENT,
+    Kind.EXPIRE: frozenset({(Place.PEOPLE, Place.BREAKAGE)}),
+    Kind.REVERSE: GRANTED | WITHDRAWN | RETURNED | {(Place.BREAKAGE, Place.PEOPLE)},
+    Kind.ADJUST: GRANTED | WITHDRAWN,
+    Kind.RESTATE: GRANTED | WITHDRAWN | SHARED,
+    Kind.LEND: frozenset({(Place.DEBT, Place.PEOPLE)}),
+    Kind.REPAY: frozenset({(Place.PEOPLE, Place.DEBT)}),
+    # A period with more refunds than captures runs the other way.
+    Kind.SETTLE: frozenset(
+        {
+            (Place.SHOP, Place.REDEEMED),
+            (Place.REDEEMED, Place.SHOP),
+            (Place.TILL, Place.PURSE),
+            (Place.PURSE, Place.TILL),
+        }
+    ),
+    Kind.PAYOUT: frozenset({(Place.PURSE, Place.BANK)}),
+}
 
 
 def check(transaction: Transaction) -> None:
@@ -78,9 +143,10 @@ def _problems(transaction: Transaction) -> Iterator[str]:
         yield "its cause has a name that is none"
     yield from _unfit(transaction)
     for posting in postings:
-        problem = _broken(posting) or _forged(posting, kind) or _misplaced(posting, transaction)
+        problem = _broken(posting) or _misplaced(posting, transaction)
         if problem:
             yield problem
+    yield from _undivided(transaction)
 
 
 def _unfit(transaction: Transaction) -> Iterator[str]:
@@ -127,37 +193,40 @@ def _broken(posting: Posting) -> str | None:
     return None
 
 
-def _forged(posting: Posting, kind: TransactionKind) -> str | None:
-    """New amounts come out of a mint, return to one, or turn to breakage, only in the kinds made for it."""
-    payer, payee = posting.from_account, posting.to_account
-    # A reversal takes only what went there before.
-    if (payer in MINT_ACCOUNTS and kind not in MINTING and kind is not Kind.REVERSE) or (
-        payer == BREAKAGE and kind is not Kind.REVERSE
-    ):
-        return f"a {kind} cannot take from {payer}"
-    if (payee in MINT_ACCOUNTS and kind not in UNMINTING) or (payee == BREAKAGE and kind is not Kind.EXPIRE):
-        return f"a {kind} cannot pay to {payee}"
-    return None
-
-
 def _misplaced(posting: Posting, transaction: Transaction) -> str | None:
-    """Debts, holds and expiries each stand between the accounts of their own."""
+    """Each kind moves amounts only between the places made for it, and a hold's only from whom they are held for."""
     kind = transaction.kind
-    payer, payee = split_account(posting.from_account), split_account(posting.to_account)
     # What staff give or take of their own accord comes from a mint or returns to one.
-    adrift = kind is Kind.ADJUST and transaction.corrects is None and not _is_minted(posting)
-    if (payer.is_debt, payee.is_debt) != (kind is Kind.LEND, kind is Kind.REPAY) or adrift:
+    ways = WAYS[kind] if kind is not Kind.ADJUST or transaction.corrects is None else CORRECTED
+    if (_place_of(posting.from_account), _place_of(posting.to_account)) not in ways:
         return f"a {kind} cannot move from {posting.from_account} to {posting.to_account}"
-    if payer.is_debt or payee.is_debt:
-        return None if payer.owner == payee.owner else "a debt is nobody else's"
-    if kind is Kind.HOLD and not is_guarded(payer.owner):
-        return f"{payer.owner} needs no hold"
+    payer, payee = split_account(posting.from_account), split_account(posting.to_account)
+    if (payer.is_debt or payee.is_debt) and payer.owner != payee.owner:
+        return "a debt is nobody else's"
     if transaction.hold is not None and transaction.hold.owner != payer.owner:
         return f"{payer.owner} did not reserve that"
-    if kind is Kind.EXPIRE and (posting.to_account != BREAKAGE or not is_guarded(payer.owner)):
-        return "only a citizen's points expire"
     return None
 
 
-def _is_minted(posting: Posting) -> bool:
-    return posting.from_account in MINT_ACCOUNTS or posting.to_account in MINT_ACCOUNTS
+# Every posting asks twice.
+@lru_cache(maxsize=65_536)
+def _place_of(account: AccountId) -> Place | None:
+    """What sort of account it is; None for the money of those who can have none."""
+    if account in PLACES:
+        return PLACES[account]
+    owner, asset, is_debt = split_account(account)
+    if asset == CNY:
+        return Place.PURSE if is_merchant(owner) else None
+    if is_debt:
+        return Place.DEBT
+    return Place.PEOPLE if is_guarded(owner) else Place.SHOP
+
+
+def _undivided(transaction: Transaction) -> Iterator[str]:
+    """What is settled or paid out is one merchant's, whom the cause names: by that it is found."""
+    if transaction.kind not in SETTLING:
+        return
+    accounts = {account for posting in transaction.postings for account in (posting.from_account, posting.to_account)}
+    merchants = {owner for owner in (split_account(account).owner for account in accounts) if is_merchant(owner)}
+    if merchants != {merchant_owner(transaction.cause.get("merchant", ""))}:
+        yield f"a {transaction.kind} is of the one merchant whom its cause names"

@@ -39,6 +39,8 @@ KINDS = {
     Kind.RESTATE: Text("重算", "restated"),
     Kind.LEND: Text("垫付", "lent"),
     Kind.REPAY: Text("偿还", "repaid"),
+    Kind.SETTLE: Text("结算", "settlement"),
+    Kind.PAYOUT: Text("付款", "payout"),
 }
 ASSETS = {
     POINTS: Text("积分", "points"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bson import Int64
 from pymongo import UpdateOne
@@ -20,14 +21,28 @@ from backend.ledger.documents import (
     statement_line,
     transaction_from_document,
 )
-from backend.ledger.model import Asset, OwnerId, Page, StatementLine, Transaction
+from backend.ledger.model import (
+    SETTLING,
+    Asset,
+    OwnerId,
+    Page,
+    Posted,
+    StatementLine,
+    Transaction,
+    TransactionKind,
+    account_of,
+    merchant_owner,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
     from backend.ledger.corrections import Standing
     from backend.mongo.client import Database, Document
     from backend.mongo.transactions import Tx
+
+# What is decoded between two turns of the event loop: some milliseconds.
+BATCH = 250
 
 
 class LedgerWrites:
@@ -146,3 +161,39 @@ class LedgerReads:
             sort=[("at", order), ("sequence", order)],
         )
         return [statement_line(document, asset) for document in documents]
+
+    async def stream_merchant(
+        self, merchant: str, *, since: datetime | None, until: datetime
+    ) -> AsyncGenerator[Posted, None]:
+        """Each transaction once that names the merchant, with ``since <= at < until``, by time and id."""
+        span = {"$lt": until} if since is None else {"$gte": since, "$lt": until}
+        # The type is that of the partial index merchant_at, which no query without it uses.
+        query = {"cause.merchant": {"$eq": merchant, "$type": "string"}, "at": span, "copy_of": None}
+        async with self._database.snapshot() as snapshot:
+            # That index has this order.
+            stream = snapshot.stream(TRANSACTIONS.name, query, sort=[("at", 1), ("_id", 1)], batch_size=BATCH)
+            # Closed here where a reader stops half-way; the server's cursor is freed by the driver a second later.
+            async with aclosing(cast("AsyncGenerator[Document, None]", stream)) as documents:
+                async for document in documents:
+                    yield Posted(transaction_from_document(document), document["at"])
+
+    async def sum_merchant(self, merchant: str, asset: Asset, *, until: datetime | None) -> int:
+        """What transactions that name the merchant moved into the account less what they moved out of it."""
+        account = account_of(merchant_owner(merchant), asset)
+        query: dict[str, Any] = {
+            "cause.merchant": {"$type": "string", "$eq": merchant},
+            "copy_of": None,
+            # What a hold reserves has not moved.
+            "kind": {"$ne": TransactionKind.HOLD.value},
+        }
+        if until is not None:
+            query["$or"] = [{"at": {"$lt": until}}, {"kind": {"$in": sorted(SETTLING)}}]
+        signs = [
+            {"$cond": [{"$eq": [f"$postings.{end}", account]}, {"$multiply": [sign, "$postings.amount"]}, Int64(0)]}
+            for end, sign in (("to", Int64(1)), ("from", Int64(-1)))
+        ]
+        found = await self._database.aggregate(
+            TRANSACTIONS.name,
+            [{"$match": query}, {"$unwind": "$postings"}, {"$group": {"_id": None, "sum": {"$sum": {"$add": signs}}}}],
+        )
+        return int(found[0]["sum"]) if found else 0

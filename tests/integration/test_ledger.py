@@ -13,7 +13,6 @@ from backend.kernel.errors import IdempotencyConflictError
 from backend.kernel.ids import CitizenId
 from backend.ledger.errors import InsufficientFundsError, MalformedTransactionError
 from backend.ledger.model import (
-    MINTS,
     POINTS,
     PROGRAMME,
     QUANTIFIED,
@@ -21,14 +20,23 @@ from backend.ledger.model import (
     Line,
     Lot,
     OwnerId,
-    Posting,
-    Transaction,
     TransactionKind,
     account_of,
     citizen_owner,
 )
 from tests.conftest import dump
-from tests.factories import adjustment, capture, earning, holding, replay, restatement, reversal, spending, transfer
+from tests.factories import (
+    adjustment,
+    capture,
+    earning,
+    holding,
+    replay,
+    restatement,
+    reversal,
+    settlement,
+    spending,
+    transfer,
+)
 
 if TYPE_CHECKING:
     from backend.kernel.clock import ManualClock
@@ -181,9 +189,7 @@ async def test_only_guarded_owners_have_a_page(services: Services) -> None:
 
 
 async def test_amounts_between_merchants_and_programme_touch_no_page(services: Services) -> None:
-    shop = account_of(OwnerId("merchant:shop"), POINTS)
-    posting = Posting(from_account=MINTS[POINTS], to_account=shop, asset=POINTS, amount=5)
-    await services.ledger.post(Transaction(key="grant", kind=TransactionKind.EARN, postings=(posting,)))
+    await services.ledger.post(settlement(points=-5, fen=-45, commission=0))
     dumped = await dump(services)
     assert dumped["ledger_pages"] == []
     [document] = dumped["ledger_transactions"]

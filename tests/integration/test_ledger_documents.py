@@ -31,13 +31,13 @@ from tests.factories import (
     earning,
     holding,
     owner,
-    paying,
+    payout,
     posting,
     release,
     replay,
     restatement,
     reversal,
-    shop,
+    settlement,
     spending,
     transfer,
 )
@@ -61,7 +61,7 @@ async def test_every_kind_is_stored_and_read_as_it_was_posted(services: Services
     given = [
         earned, earning("mg", amount=9, asset=QUANTIFIED), transfer(), one, two, three, part, rest, release(two), spent,
         reversal(spent, amounts=(5,)), adjustment(3), restatement(earned, -40), earning("again", amount=5),
-        paying("between", shop(), shop("other"), 5),
+        settlement(), payout(),
     ]  # fmt: skip
     for transaction in given:
         assert await services.ledger.post(transaction) == transaction.id

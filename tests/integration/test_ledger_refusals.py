@@ -154,13 +154,16 @@ REFUSALS: dict[str, tuple[Callable[[Scene], Transaction], Callable[[Scene], Refu
         lambda _: NotCorrectableError(spending("never").id),
     ),
     "correcting a hold": (lambda s: reversal(s.hold), lambda s: NotCorrectableError(s.hold.id)),
-    "correcting a correction": (lambda s: reversal(s.back), lambda s: NotCorrectableError(s.back.id)),
+    "correcting a correction": (
+        lambda s: replace(reversal(s.back), kind=TransactionKind.ADJUST),
+        lambda s: NotCorrectableError(s.back.id),
+    ),
     "correcting between others": (
         lambda s: replace(reversal(s.spent), postings=(posting(shop("other"), account(), 1),)),
         lambda s: NotCorrectableError(s.spent.id),
     ),
     "restating what was not earned": (
-        lambda s: restatement(s.spent, 1),
+        lambda s: replace(restatement(s.spent, 1), postings=(posting(account(), account("bob"), 1),)),
         lambda s: NotCorrectableError(s.spent.id),
     ),
     "taking back more than is left": (

@@ -20,9 +20,10 @@ from tests.factories import (
     capture,
     citizen,
     holding,
-    paying,
+    payout,
     release,
     reversal,
+    settlement,
     shop,
     spending,
     transfer,
@@ -43,7 +44,7 @@ Path = tuple[str | int, ...]
 
 
 async def write_whole_book(services: Services, clock: ManualClock) -> None:
-    """Earn, restate, hold, post, void, lapse, spend, give, adjust, lend, repay, correct, expire; seal; some waits."""
+    """Earn, restate, hold, post, void, lapse, spend, give, adjust, lend, repay, correct, expire, settle; seal."""
 
     async def post(*transactions: Transaction) -> None:
         for transaction in transactions:
@@ -63,7 +64,7 @@ async def write_whole_book(services: Services, clock: ManualClock) -> None:
     await post(*held, gift, spent, capture(held[3], "post-a", 1, final=False), capture(held[3], "post-b", 2))
     await post(release(held[2]), reversal(gift, "back-1", (5,)), reversal(gift, "back-2", (4,)))
     await post(adjustment(7, "gift-1"), adjustment(-1_000, "fine-1", "bob"), adjustment(90, "gift-2", "bob"))
-    await post(paying("shops", shop("shop"), shop("other"), 2))
+    await post(settlement(points=6, fen=54, commission=2), payout(fen=52))
     await services.sealing.seal_now()
     clock.advance(timedelta(days=1))
     # The holds nobody ended lapse, and one more outlives its lot.

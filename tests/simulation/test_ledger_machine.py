@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from backend.ledger.model import (
+    DONATIONS,
     MINTS,
     POINTS,
     Asset,
@@ -135,11 +136,18 @@ class LedgerMachine(HoldMachine):
     @staticmethod
     def leg(data: st.DataObject, *, is_earning: bool) -> Posting:
         asset, amount = data.draw(ASSETS), data.draw(AMOUNTS)
-        ends: list[AccountId] = [account(name, asset) for name in NAMES] + [shop(asset=asset)]
-        payers = [MINTS[asset], *ends] if is_earning else ends
-        payer = data.draw(st.sampled_from(payers))
-        payee = data.draw(st.sampled_from([end for end in ends if end != payer]))
+        people: list[AccountId] = [account(name, asset) for name in NAMES]
+        others = [shop(asset=asset), *([DONATIONS] if asset == POINTS else [])]
+        payer = data.draw(st.sampled_from([MINTS[asset], *people] if is_earning else people))
+        payees = people if is_earning else [*people, *others]
+        payee = data.draw(st.sampled_from([one for one in payees if one != payer]))
         return factories.posting(payer, payee, amount)
+
+    @rule(points=st.integers(-20, 20), fen=st.integers(-99, 99).filter(bool), commission=st.integers(0, 5))
+    def settle(self, points: int, fen: int, commission: int) -> None:
+        """A period either way, and what is paid out of it: of the merchant and the programme, on nobody's page."""
+        assert self.both(factories.settlement(self.key(), "shop", points, fen, commission)) == "POSTED"
+        assert self.both(factories.payout(self.key(), "shop", abs(fen))) == "POSTED"
 
     # Corrections
 

@@ -20,7 +20,7 @@ from backend.kernel.units import INT64_MAX
 from backend.ledger.audit.forms import Form, Path, UnknownTypeError
 from backend.ledger.audit.tab import NOTHING
 from backend.ledger.documents import transaction_from_document
-from backend.ledger.model import POINTS, PROGRAMME_ACCOUNTS, TransactionKind, account_of
+from backend.ledger.model import MINTS, POINTS, TransactionKind, account_of
 from backend.ledger.sealing.canonical import EPOCH, MILLISECOND, leaf_entry
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _is_plain(document: Document) -> bool:
         and document.keys() == FIELDS
         and len(set(assets)) == len(assets) == len(lines)
         and all(posting.keys() == POSTING for posting in postings)
-        and all(posting["from"] in PROGRAMME_ACCOUNTS for posting in postings)
+        and all(posting["from"] == MINTS.get(posting["asset"]) for posting in postings)
         and all(posting["to"] == account_of(document["owner"], posting["asset"]) for posting in postings)
         and [line["asset"] for line in lines] == assets
         and all(len(line["lots"]) == (line["asset"] == POINTS) for line in lines)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backend.ledger.documents import PAGES, TRANSACTIONS, UNSEALED
+from backend.ledger.documents import PAGES, TRANSACTIONS, UNSEALED, page_from_document
+from backend.ledger.model import TransactionKind as Kind
 from backend.ledger.sealing.store import BLOCKS, DAYS, KEYS, LEAVES, UNSEALABLE
 from backend.mongo.batches import decode, stream_raw
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from backend.ledger.model import OwnerId, Page
     from backend.mongo.batches import Batch
     from backend.mongo.client import Document, Snapshot
 
@@ -84,6 +86,20 @@ async def find_homes(snapshot: Snapshot, ids: Sequence[str]) -> dict[str, Docume
             document = decode(batch[start : start + size])
             found[document["_id"]] = document
     return found
+
+
+async def find_pages(snapshot: Snapshot, owners: Sequence[OwnerId]) -> dict[OwnerId, Page]:
+    """Those of the owners' pages that exist."""
+    found = snapshot.stream(PAGES.name, {"_id": {"$in": list(owners)}})
+    return {page.owner: page async for page in (page_from_document(document) async for document in found)}
+
+
+async def stream_told(snapshot: Snapshot) -> AsyncIterator[str]:
+    """Ids of the transactions that reserve, move or give back points for a voucher."""
+    kinds = [kind.value for kind in (Kind.HOLD, Kind.TRANSFER, Kind.POST, Kind.REVERSE)]
+    query = {"cause.voucher": {"$type": "string"}, "kind": {"$in": kinds}, "copy_of": None}
+    async for document in snapshot.stream(TRANSACTIONS.name, query, fields=["_id"]):
+        yield document["_id"]
 
 
 async def find_copies(snapshot: Snapshot, transaction: str, owners: Sequence[str]) -> list[Document]:

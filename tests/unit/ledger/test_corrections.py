@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from backend.ledger import corrections
-from backend.ledger.errors import NotCorrectableError, OverCorrectedError
+from backend.ledger.corrections import Standing
+from backend.ledger.errors import MalformedTransactionError, NotCorrectableError, OverCorrectedError
 from backend.ledger.model import (
     MINTS,
     POINTS,
@@ -17,14 +20,18 @@ from backend.ledger.model import (
 from tests.factories import (
     account,
     adjustment,
+    donation,
     earning,
     paying,
+    payout,
     posting,
     release,
     restatement,
     reversal,
+    settlement,
     shop,
     spending,
+    transfer,
 )
 from tests.unit.ledger.correcting import (
     DECEMBER,
@@ -58,7 +65,6 @@ def test_no_more_is_taken_back_than_was_moved() -> None:
 WRONG = {
     "to another": posting(shop(), account("bob"), 1),
     "from another": posting(shop("other"), account(), 1),
-    "the same way": posting(account(), shop(), 1),
     "to nobody concerned": posting(shop("one"), account("bob"), 1),
     "another asset": posting(shop(asset=QUANTIFIED), account(asset=QUANTIFIED), 1),
     "to a mint": posting(account(), MINT, 1),
@@ -73,6 +79,13 @@ def test_a_reversal_mirrors_what_it_takes_back(name: str) -> None:
         refusal = refused(book_of(SPEND), correcting(SPEND, *postings))
         assert isinstance(refusal, NotCorrectableError)
         assert str(refusal) == f"NOT_CORRECTABLE: transaction {SPEND.id} cannot be corrected so"
+
+
+def test_a_reversal_does_not_go_the_same_way_again() -> None:
+    gift = transfer(amount=5)
+    assert isinstance(
+        refused(book_of(gift), correcting(gift, posting(account(), account("bob"), 1))), NotCorrectableError
+    )
 
 
 def test_there_is_nothing_to_correct_in_what_never_was() -> None:
@@ -101,7 +114,8 @@ def test_what_moved_nothing_and_what_corrects_is_never_corrected(ends: list[Tran
     original = next(item.transaction for item in reversed(book.journal) if item.transaction.kind is kind)
     for each in original.postings or HOLD.postings:
         back = posting(each.to_account, each.from_account, 1)
-        if kind not in {Kind.LEND, Kind.REPAY}:  # between debts no correction is even well-formed
+        # Between debts, and of what went back, no correction is even well-formed.
+        if kind not in {Kind.LEND, Kind.REPAY, Kind.REVERSE}:
             assert isinstance(refused(book, correcting(original, back)), NotCorrectableError)
         with pytest.raises(NotCorrectableError):
             corrections.prepare(correcting(original, back), book.standing(original.id))
@@ -117,12 +131,38 @@ def test_what_pays_and_receives_on_one_account_is_not_corrected() -> None:
 
 
 def test_between_accounts_without_a_page_nothing_is_corrected() -> None:
+    """None of these is even well-formed; the auditor asks for what it finds."""
     between = paying("between", shop(), shop("other"), 5)
-    assert isinstance(refused(book_of(between), reversal(between)), NotCorrectableError)
     mixed = Transaction(
-        key="mixed", kind=Kind.TRANSFER, postings=(posting(account(), shop(), 5), posting(shop(), shop("other"), 5))
+        key="mixed", kind=Kind.TRANSFER, postings=(posting(account(), shop(), 5), posting(shop("b"), shop("c"), 5))
     )
-    assert isinstance(refused(book_of(mixed), reversal(mixed)), NotCorrectableError)
+    for original in (between, mixed):
+        with pytest.raises(NotCorrectableError):
+            corrections.prepare(reversal(original), Standing(original, {}, []))
+
+
+@pytest.mark.parametrize("original", [settlement(), payout()])
+@pytest.mark.parametrize("kind", [Kind.REVERSE, Kind.ADJUST, Kind.RESTATE])
+def test_what_was_settled_or_paid_out_is_corrected_by_another_settlement_only(
+    original: Transaction, kind: Kind
+) -> None:
+    book = book_of(spending(amount=10), original)
+    back = dataclasses.replace(reversal(original), kind=kind)
+    with pytest.raises(MalformedTransactionError, match=f"a {kind} cannot move from "):
+        book.post(back, DECEMBER)
+    with pytest.raises(NotCorrectableError):
+        corrections.prepare(back, book.standing(original.id))
+    # Nor what well-formed postings name it.
+    assert isinstance(refused(book, correcting(original, posting(shop(), account(), 1))), NotCorrectableError)
+
+
+def test_a_gift_to_a_cause_is_taken_back_to_its_lots() -> None:
+    given = donation(amount=8)
+    book = book_of(given)
+    assert book.lots() == {SECOND: 4}
+    assert named(book, reversal(given, amounts=(5,))) == {account(): (Lot(FIRST, 2), Lot(SECOND, 3))}
+    assert book.lots() == {FIRST: 2, SECOND: 7}
+    assert vars(refused(book, reversal(given, "more", (4,)))) == {"transaction": given.id, "needed": 4, "remaining": 3}
 
 
 def test_an_earning_of_several_assets_is_taken_back_in_each() -> None:
@@ -196,9 +236,10 @@ def test_what_a_correction_took_more_is_given_back_to_its_lots() -> None:
 
 
 def test_only_earnings_are_restated() -> None:
-    book = book_of(SPEND)
-    for back in (posting(shop(), account(), 1), posting(account(), shop(), 1)):
-        assert isinstance(refused(book, correcting(SPEND, back, kind=Kind.RESTATE)), NotCorrectableError)
+    gift = transfer(amount=5)
+    book = book_of(gift)
+    for back in (posting(account("bob"), account(), 1), posting(account(), account("bob"), 1)):
+        assert isinstance(refused(book, correcting(gift, back, kind=Kind.RESTATE)), NotCorrectableError)
     other = correcting(NOVEMBER, posting(MINT, account("bob"), 1), kind=Kind.RESTATE)
     assert isinstance(refused(book, other), NotCorrectableError)
 
@@ -210,7 +251,7 @@ def test_a_restatement_gives_what_the_earning_had_too_little_for() -> None:
     assert isinstance(refused(book, correcting(grams, point, kind=Kind.ADJUST)), NotCorrectableError)
     book.post(correcting(grams, point, kind=Kind.RESTATE, key="a-point"), DECEMBER)
     assert book.page().balance(POINTS) == 12 + 1
-    for other in (posting(MINT, account("bob"), 1), posting(shop(), account(), 1)):
+    for other in (posting(MINT, account("bob"), 1), posting(account("bob"), account(), 1)):
         assert isinstance(refused(book, correcting(grams, other, kind=Kind.RESTATE, key="b")), NotCorrectableError)
 
 

@@ -29,11 +29,12 @@ from tests.factories import (
     earning,
     holding,
     owner,
-    paying,
+    payout,
     posting,
     release,
     restatement,
     reversal,
+    settlement,
     shop,
     spending,
     transfer,
@@ -131,6 +132,7 @@ def every_kind() -> Book:
     for transaction in (
         earned, transfer(), one, two, three, capture(one, amount=3, final=False), release(two), spent,
         reversal(spent, amounts=(5,)), adjustment(3), restatement(earned, -40), earning("again", amount=5),
+        settlement(), payout(),
     ):  # fmt: skip
         book.post(transaction)
     book.post(release(three, "lapse", kind=Kind.LAPSE), NOON + DAY)
@@ -214,15 +216,17 @@ def test_a_transfer_is_written_whole_on_both_pages() -> None:
 
 def test_what_touches_no_page_stands_under_its_payer() -> None:
     book = Book()
-    book.post(paying("between", shop(), shop("other"), 5))
-    [document] = documents(book.journal[0])
-    assert (document["owner"], document["sequence"], document["copy_of"], document["lines"]) == (
-        "merchant:shop",
-        None,
-        None,
-        [],
-    )
-    assert transaction_from_document(document) == book.journal[0].transaction
+    # A period with more refunds than captures is paid by the programme.
+    for key, points, payer in (("one", 5, "merchant:shop"), ("other", -5, "programme")):
+        book.post(settlement(key, points=points, fen=45, commission=0))
+        [document] = documents(book.journal[-1])
+        assert (document["owner"], document["sequence"], document["copy_of"], document["lines"]) == (
+            payer,
+            None,
+            None,
+            [],
+        )
+        assert transaction_from_document(document) == book.journal[-1].transaction
 
 
 def test_a_page_with_everything_on_it() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
 from backend.kernel.errors import Language
 from backend.ledger import lots
 from backend.ledger.attribution import ENDLESS, Attribution, UntraceableError
+from backend.ledger.errors import MalformedTransactionError
 from backend.ledger.model import (
+    DONATIONS,
     MINTS,
     POINTS,
     QUANTIFIED,
@@ -39,6 +42,9 @@ from tests.unit.ledger.pure_book import (
     run,
     uses,
 )
+
+if TYPE_CHECKING:
+    from backend.ledger.model import OwnerId
 
 
 def test_spending_takes_what_was_earned_first_and_names_its_act() -> None:
@@ -256,29 +262,48 @@ def test_one_transaction_that_brings_and_takes_in_several_postings() -> None:
     book = Book()
     book.earn("own", 5)
     chain = (
-        move(points(SHOP), points(ALICE), 10),
+        move(MINTS[POINTS], points(ALICE), 10),
         move(points(ALICE), points(BOB), 12),
-        move(points(BOB), points(SHOP), 11),
+        move(points(BOB), points(FIRM), 11),
     )
-    book.post(Transaction(key="chain", kind=Kind.TRANSFER, postings=chain))
+    book.post(Transaction(key="chain", kind=Kind.EARN, postings=chain))
     parts = book.back("chain").parts
     assert [names(book, part.origins) for part in parts] == [
         [("chain", 10)],
         [("own", 5), ("chain", 7)],
         [("own", 5, "chain"), ("chain", 6, "chain")],
     ]
-    first, second = book.forward("chain").credits
+    first, second, third = book.forward("chain").credits
     assert (names(book, first.uses), first.unspent) == ([("chain", 7)], 3)
     assert (names(book, second.uses), second.unspent) == ([("chain", 11)], 1)
+    assert (third.uses, third.unspent) == ((), 11)
 
 
-def test_points_of_a_merchant_have_their_origin_with_the_merchant() -> None:
+def test_a_merchant_gives_no_prizes_of_the_points_it_was_paid() -> None:
+    """They would begin a new life, and their acts would be forgotten."""
     book = Book()
     book.earn("ride", 10)
     book.pay("bread", 10)
-    book.post(Transaction(key="prize", kind=Kind.TRANSFER, postings=(move(points(SHOP), points(BOB), 10),)))
-    book.pay("milk", 10, BOB)
-    assert origins(book, "milk") == [("prize", 10)]
+    prize = Transaction(key="prize", kind=Kind.TRANSFER, postings=(move(points(SHOP), points(BOB), 10),))
+    with pytest.raises(MalformedTransactionError, match="a TRANSFER cannot move from merchant:shop:points to "):
+        book.post(prize)
+    assert book.forward("ride").credits[0].unspent == 0
+
+
+@pytest.mark.parametrize("reader", [None, ALICE])
+def test_a_gift_to_a_cause_is_told_like_a_purchase(reader: OwnerId | None) -> None:
+    book = Book()
+    book.earn("ride", 10)
+    book.earn("walk", 5)
+    given = Transaction(key="tree", kind=Kind.TRANSFER, postings=(move(points(ALICE), DONATIONS, 12),))
+    book.post(given)
+    book.reverse("back", 3, "tree")
+    assert origins(book, "tree", reader=reader) == [("ride", 10), ("walk", 2)]
+    [use, _] = credit(book, "ride", reader=reader).uses
+    assert (use.kind, use.to_account, use.amount) == (Kind.TRANSFER, "programme:donations", 10)
+    assert uses(book, "ride", reader=reader) == [("tree", 10), ("back", -1)]
+    assert uses(book, "walk", reader=reader) == [("tree", 2), ("back", -2)]
+    assert credit(book, "ride", reader=reader).onward == ()
 
 
 def test_a_gift_passed_on_32_times_is_traced_and_once_more_is_refused() -> None:

@@ -17,6 +17,7 @@ from backend.ledger.attribution import PostingRef
 from backend.ledger.corrections import CORRECTABLE
 from backend.ledger.errors import MalformedTransactionError
 from backend.ledger.model import (
+    DONATIONS,
     MINTS,
     POINTS,
     QUANTIFIED,
@@ -78,12 +79,12 @@ def plan(book: Book, step: Step, key: str) -> Transaction | None:
     simple = {
         "earn": (Kind.EARN, [move(MINTS[POINTS], mine, amount)]),
         "carbon": (Kind.EARN, [move(MINTS[QUANTIFIED], next(carbon), amount), move(MINTS[POINTS], mine, amount)]),
-        "pay": (Kind.TRANSFER, [move(mine, points(SHOP), amount)]),
+        "pay": (Kind.TRANSFER, [move(mine, (points(SHOP), DONATIONS)[step.pick % 2], amount)]),
         "give": (Kind.TRANSFER, [move(mine, yours, amount)]),
         "sell": (Kind.TRANSFER, [move(account_of(me, QUANTIFIED), account_of(you, QUANTIFIED), amount)]),
         "chain": (
-            Kind.TRANSFER,
-            [move(points(SHOP), mine, 5), move(mine, yours, amount), move(yours, points(SHOP), 4)],
+            Kind.EARN,
+            [move(MINTS[POINTS], mine, 5), move(mine, yours, amount), move(yours, mine, 4)],
         ),
     }
     if step.what in simple:

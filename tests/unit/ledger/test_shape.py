@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -11,10 +12,17 @@ from backend.kernel.ids import TransactionId
 from backend.ledger import shape
 from backend.ledger.errors import MalformedTransactionError
 from backend.ledger.model import (
+    BANK,
     BREAKAGE,
+    CNY,
+    COMMISSION,
+    DONATIONS,
     MINTS,
     POINTS,
     QUANTIFIED,
+    REDEEMED,
+    REWARDS,
+    SETTLING,
     AccountId,
     HoldRef,
     Lot,
@@ -23,6 +31,7 @@ from backend.ledger.model import (
     TransactionKind,
     account_of,
     debt_of,
+    split_account,
 )
 from tests.factories import account, owner, posting, shop
 from tests.unit.ledger.book import FIRM, NOON
@@ -48,6 +57,7 @@ class Form(NamedTuple):
     end: bool = False
     corrects: bool | None = False
     lots: bool | None = False
+    cause: Mapping[str, str] = {}
 
 
 FORMS: Mapping[Kind, Form] = {
@@ -63,6 +73,8 @@ FORMS: Mapping[Kind, Form] = {
     Kind.RESTATE: Form(EARNED, 1_000, corrects=True, lots=None),
     Kind.LEND: Form(posting(DEBT, account(), 10), 1),
     Kind.REPAY: Form(posting(account(), DEBT, 10), 1),
+    Kind.SETTLE: Form(posting(shop(), REDEEMED, 10), 1_000, cause={"merchant": "shop"}),
+    Kind.PAYOUT: Form(posting(shop(asset=CNY), BANK, 10), 1, cause={"merchant": "shop"}),
 }
 
 
@@ -76,6 +88,7 @@ def formed(kind: Kind, **changes: Any) -> Transaction:
         "hold": HOLD if form.hold else None,
         "expires_at": NOON if form.end else None,
         "corrects": CORRECTED if form.corrects else None,
+        "cause": form.cause,
     }
     return Transaction(**{**given, **changes})
 
@@ -119,81 +132,171 @@ def test_each_kind_carries_what_it_needs_and_nothing_else(kind: Kind, thing: str
     assert without == (said.format(kind) if wanted and thing != "part" else None)
 
 
-WAYS: Mapping[tuple[AccountId, AccountId], tuple[set[Kind], str]] = {
-    (MINT, account()): (
-        {Kind.EARN, Kind.ADJUST, Kind.RESTATE, Kind.REVERSE},
-        "a {kind} cannot take from programme:issuance",
-    ),
-    (account(), MINT): ({Kind.ADJUST, Kind.RESTATE, Kind.REVERSE}, "a {kind} cannot pay to programme:issuance"),
-    (account(), BREAKAGE): ({Kind.EXPIRE}, "a {kind} cannot pay to programme:breakage"),
-    (BREAKAGE, account()): ({Kind.REVERSE}, "a {kind} cannot take from programme:breakage"),
-    (MINT, BREAKAGE): (set(), "a {kind} cannot {verb}"),
-    (DEBT, account()): ({Kind.LEND}, "a {kind} cannot move from citizen:alice:debt.points to citizen:alice:points"),
-    (account(), DEBT): ({Kind.REPAY}, "a {kind} cannot move from citizen:alice:points to citizen:alice:debt.points"),
-    (DEBT, shop()): (set(), "a {kind} cannot move from citizen:alice:debt.points to merchant:shop:points"),
-    (account("bob"), DEBT): (set(), "a {kind} cannot move from citizen:bob:points to citizen:alice:debt.points"),
+# An account of each sort, by a name, as far as points or money go.
+PLACES: Mapping[str, AccountId] = {
+    "mint": MINT,
+    "alice": account(),
+    "bob": account("bob"),
+    "firm": account_of(FIRM, POINTS),
+    "debt": DEBT,
+    "shop": shop(),
+    "other shop": shop("other"),
+    "donations": DONATIONS,
+    "breakage": BREAKAGE,
+    "redeemed": REDEEMED,
+    "money": shop(asset=CNY),
+    "other money": shop("other", CNY),
+    "rewards": REWARDS,
+    "commission": COMMISSION,
+    "bank": BANK,
+    "alice's money": account(asset=CNY),
+    "bob's money": account("bob", CNY),
 }
-SPECIAL = {Kind.EXPIRE, Kind.LEND, Kind.REPAY}
-# Between accounts of people and merchants: all but what has places of its own.
-PLAIN = set(Kind) - SPECIAL - {Kind.VOID, Kind.LAPSE}
+PEOPLE = ("alice", "bob", "firm")
+SHOPS = ("shop", "other shop")
+Way = tuple[str, str]
+SHARED = set(itertools.permutations(PEOPLE, 2))
+GRANTED = {("mint", one) for one in PEOPLE}
+WITHDRAWN = {(one, "mint") for one in PEOPLE}
+SPENT = SHARED | {(one, to) for one in PEOPLE for to in (*SHOPS, "donations")}
+RETURNED = SHARED | {(by, one) for one in PEOPLE for by in (*SHOPS, "donations")}
+# Only alice reserved something, and only alice owes something.
+ALLOWED: Mapping[Kind, set[Way]] = {
+    Kind.EARN: GRANTED | SHARED,
+    Kind.TRANSFER: SPENT,
+    Kind.HOLD: SPENT,
+    Kind.POST: {way for way in SPENT if way[0] == "alice"},
+    Kind.EXPIRE: {(one, "breakage") for one in PEOPLE},
+    Kind.REVERSE: GRANTED | WITHDRAWN | RETURNED | {("breakage", one) for one in PEOPLE},
+    Kind.ADJUST: GRANTED | WITHDRAWN,
+    Kind.RESTATE: GRANTED | WITHDRAWN | SHARED,
+    Kind.LEND: {("debt", "alice")},
+    Kind.REPAY: {("alice", "debt")},
+    Kind.SETTLE: {
+        ("shop", "redeemed"),
+        ("redeemed", "shop"),
+        ("rewards", "money"),
+        ("money", "rewards"),
+        ("commission", "money"),
+        ("money", "commission"),
+    },
+    Kind.PAYOUT: {("money", "bank")},
+}
+MOVING = [kind for kind in Kind if FORMS[kind].most]
+# Between accounts of one asset: all others are refused for that alone.
+PAIRS = [
+    (payer, payee)
+    for payer, payee in itertools.permutations(PLACES, 2)
+    if split_account(PLACES[payer]).asset == split_account(PLACES[payee]).asset
+]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if FORMS[kind].most])
-@pytest.mark.parametrize("way", WAYS)
-def test_mints_breakage_and_debts_take_part_only_in_the_kinds_made_for_them(
-    kind: Kind, way: tuple[AccountId, AccountId]
-) -> None:
-    allowed, said = WAYS[way]
-    problem = problem_of(formed(kind, postings=(posting(*way, 10),)))
-    if kind in allowed:
-        assert problem is None
-    elif way == (MINT, BREAKAGE):
-        takes = kind in {Kind.EARN, Kind.ADJUST, Kind.RESTATE, Kind.REVERSE}
-        verb = "pay to programme:breakage" if takes else "take from programme:issuance"
-        assert problem == f"key: a {kind} cannot {verb}"
-    elif kind in {Kind.LEND, Kind.REPAY} and way in {(DEBT, shop()), (account("bob"), DEBT)}:
-        fits = (kind is Kind.LEND) is (way[0] == DEBT)
-        assert problem == ("key: a debt is nobody else's" if fits else f"key: {said.format(kind=kind)}")
-    else:
-        assert problem == f"key: {said.format(kind=kind)}"
+def said_of(kind: Kind, way: Way) -> str | None:
+    """What must be said of that kind between those accounts."""
+    payer, payee = way
+    if way in ALLOWED[kind]:
+        return None
+    if kind is Kind.POST and way in SPENT:
+        return f"key: {split_account(PLACES[payer]).owner} did not reserve that"
+    if (kind is Kind.LEND and payer == "debt" and payee in PEOPLE) or (
+        kind is Kind.REPAY and payee == "debt" and payer in PEOPLE
+    ):
+        return "key: a debt is nobody else's"
+    others = {"other shop": "shop", "other money": "money"}
+    if kind in SETTLING and (others.get(payer, payer), others.get(payee, payee)) in ALLOWED[kind]:
+        return f"key: a {kind} is of the one merchant whom its cause names"
+    return f"key: a {kind} cannot move from {PLACES[payer]} to {PLACES[payee]}"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if FORMS[kind].most])
+@pytest.mark.parametrize("kind", MOVING)
+def test_each_kind_moves_only_between_the_accounts_made_for_it(kind: Kind) -> None:
+    told = {way: problem_of(formed(kind, postings=(posting(*map(PLACES.__getitem__, way), 10),))) for way in PAIRS}
+    assert told == {way: said_of(kind, way) for way in PAIRS}
+    assert {way for way, said in told.items() if said is None} == ALLOWED[kind]
+
+
+@pytest.mark.parametrize("kind", MOVING)
+def test_a_posting_out_of_place_is_found_behind_sound_ones(kind: Kind) -> None:
+    wrong = posting(shop(), shop("other"), 1)
+    if FORMS[kind].most > 1:
+        assert problem_of(formed(kind, postings=(FORMS[kind].posting, wrong))) == (
+            f"key: a {kind} cannot move from merchant:shop:points to merchant:other:points"
+        )
+
+
+def test_staff_move_anything_that_may_have_been_moved_where_they_correct_it() -> None:
+    told = {
+        way: problem_of(formed(Kind.ADJUST, postings=(posting(*map(PLACES.__getitem__, way), 10),), corrects=CORRECTED))
+        for way in PAIRS
+    }
+    assert {way for way, said in told.items() if said is None} == GRANTED | WITHDRAWN | SPENT | RETURNED
+    back = formed(Kind.ADJUST, postings=(posting(shop(), account(), 10),), corrects=CORRECTED)
+    assert problem_of(dataclasses.replace(back, lots={account(): (Lot(NOON, 10),)})) is None
+
+
+def test_grams_move_like_points_but_are_not_given_to_a_cause() -> None:
+    grams = posting(account(asset=QUANTIFIED), shop(asset=QUANTIFIED), 10)
+    assert problem_of(formed(Kind.TRANSFER, postings=(grams,))) is None
+    given = dataclasses.replace(grams, to_account=DONATIONS)
+    assert problem_of(formed(Kind.TRANSFER, postings=(given,))) == (
+        "key: co2e.quantified cannot move from citizen:alice:co2e.quantified to programme:donations"
+    )
+
+
+def test_nobody_owes_money() -> None:
+    owed = posting(debt_of(owner(), CNY), account(asset=CNY), 10)
+    assert problem_of(formed(Kind.LEND, postings=(owed,))) == (
+        "key: a LEND cannot move from citizen:alice:debt.cny to citizen:alice:cny"
+    )
+
+
+def test_a_period_is_settled_in_one_transaction_either_way() -> None:
+    money = shop(asset=CNY)
+    captured = (posting(shop(), REDEEMED, 100), posting(REWARDS, money, 900), posting(money, COMMISSION, 27))
+    assert problem_of(formed(Kind.SETTLE, postings=captured)) is None
+    refunded = tuple(posting(one.to_account, one.from_account, one.amount) for one in captured)
+    assert problem_of(formed(Kind.SETTLE, postings=refunded)) is None
+
+
+ONE_MERCHANT = "key: a SETTLE is of the one merchant whom its cause names"
+
+
 @pytest.mark.parametrize(
-    "way",
-    [(account(), shop()), (account(), account("bob")), (account(), account_of(FIRM, POINTS))],
-    ids=["merchant", "citizen", "enterprise"],
+    ("changes", "problem"),
+    [
+        ({"cause": {"merchant": "shop", "settlement": "set_1"}}, None),
+        ({"cause": {}}, ONE_MERCHANT),
+        ({"cause": {"merchant": ""}}, ONE_MERCHANT),
+        ({"cause": {"merchant": "other"}}, ONE_MERCHANT),
+        ({"cause": {"merchant": "merchant:shop"}}, ONE_MERCHANT),
+        ({"postings": (posting(shop(), REDEEMED, 1), posting(shop("other"), REDEEMED, 1))}, ONE_MERCHANT),
+        ({"postings": (posting(shop(), REDEEMED, 1), posting(REWARDS, shop("other", CNY), 1))}, ONE_MERCHANT),
+        (
+            {"postings": (posting(shop(), REDEEMED, 1), posting(REWARDS, COMMISSION, 1))},
+            "key: a SETTLE cannot move from programme:rewards to programme:commission",
+        ),
+        ({"postings": (posting(REWARDS, COMMISSION, 1),)}, "key: a SETTLE cannot move from {} to {}"),
+    ],
 )
-def test_people_pay_each_other_in_the_plain_kinds_only(kind: Kind, way: tuple[AccountId, AccountId]) -> None:
-    problem = problem_of(formed(kind, postings=(posting(*way, 10),)))
-    if kind in PLAIN - {Kind.ADJUST}:
-        assert problem is None
-    elif kind is Kind.EXPIRE:
-        assert problem == "key: only a citizen's points expire"
-    else:
-        assert problem == f"key: a {kind} cannot move from {way[0]} to {way[1]}"
+def test_a_settlement_is_of_one_merchant(changes: dict[str, Any], problem: str | None) -> None:
+    told = problem and problem.format(REWARDS, COMMISSION)
+    assert problem_of(formed(Kind.SETTLE, **changes)) == told
 
 
-def test_staff_adjust_between_others_only_what_they_correct() -> None:
-    back = posting(shop(), account(), 10)
-    assert problem_of(formed(Kind.ADJUST, postings=(back,))) == (
-        "key: a ADJUST cannot move from merchant:shop:points to citizen:alice:points"
+def test_a_payout_names_its_merchant() -> None:
+    assert problem_of(formed(Kind.PAYOUT, cause={"merchant": "other"})) == (
+        "key: a PAYOUT is of the one merchant whom its cause names"
     )
-    corrected = formed(Kind.ADJUST, postings=(back,), corrects=CORRECTED)
-    assert problem_of(corrected) is None
-    assert problem_of(dataclasses.replace(corrected, lots={account(): (Lot(NOON, 10),)})) is None
 
 
-def test_only_guarded_owners_hold_and_only_what_is_theirs_is_posted() -> None:
-    paid = posting(shop(), account(), 10)
-    assert problem_of(formed(Kind.HOLD, postings=(paid,))) == "key: merchant:shop needs no hold"
-    assert problem_of(formed(Kind.POST, postings=(paid,))) == "key: merchant:shop did not reserve that"
-    bobs = posting(account("bob"), shop(), 10)
-    assert problem_of(formed(Kind.POST, postings=(bobs,))) == "key: citizen:bob did not reserve that"
-    assert problem_of(formed(Kind.EXPIRE, postings=(posting(shop(), BREAKAGE, 10),))) == (
-        "key: only a citizen's points expire"
+@pytest.mark.parametrize("payer", [shop(), MINT, DONATIONS, REDEEMED])
+def test_nobody_reserves_for_who_keeps_no_page(payer: AccountId) -> None:
+    """A hold of a merchant would be posted unseen, for no page says whether it is there."""
+    hold = HoldRef(split_account(payer).owner, TransactionId("tx_hold"))
+    paid = posting(payer, account(), 10)
+    assert problem_of(formed(Kind.POST, postings=(paid,), hold=hold)) == (
+        f"key: a POST cannot move from {payer} to citizen:alice:points"
     )
-    assert problem_of(formed(Kind.HOLD, postings=(posting(account_of(FIRM, POINTS), shop(), 10),))) is None
 
 
 LATER = NOON.replace(year=2027)
