@@ -1,4 +1,4 @@
-"""The audits of a process: the whole one, of book, seals, actions and claims at one instant, and following."""
+"""The audits of a process: the whole one, of book, seals, actions and vouchers at one instant, and following."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from backend.actions.invariants import ActionsAudit
 from backend.ledger.audit.follow import Following
 from backend.ledger.audit.whole import audit_ledger
 from backend.ledger.lots import PointsPolicy
+from backend.rewards.vouchers.invariants import audit_vouchers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,9 @@ async def audit_books(services: Services, on_progress: Callable[[int], None] | N
     """Replay everything; ``audit.clean`` tells whether it adds up and ``audit.findings`` where it does not."""
     async with services.database.snapshot() as snapshot:
         explains = ActionsAudit(snapshot, services.rules.book, services.programme.zone)
-        return await audit_ledger(snapshot, on_progress, policy=points_policy(services), explains=explains)
+        audit = await audit_ledger(snapshot, on_progress, policy=points_policy(services), explains=explains)
+        await audit_vouchers(snapshot, audit)
+        return audit
 
 
 async def follow_books(services: Services) -> Followed:

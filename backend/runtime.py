@@ -48,6 +48,10 @@ from backend.mongo.transactions import Transactions
 from backend.outbox.relay import OUTBOX, Relay
 from backend.process.errors import WrongClockError
 from backend.programme.model import shipped_programme
+from backend.rewards.events import WEBHOOK_TOPIC
+from backend.rewards.opening import COLLECTIONS as REWARD_COLLECTIONS
+from backend.rewards.opening import RewardKeys, Rewards, open_rewards
+from backend.rewards.webhooks.service import Webhooks
 from backend.rules.drafts_store import COLLECTIONS as DRAFT_COLLECTIONS
 from backend.rules.drafts_store import DraftReads
 from backend.rules.lifecycle import Lifecycle, LifecyclePolicy
@@ -55,6 +59,7 @@ from backend.rules.profile import shipped_methodologies, shipped_profile
 from backend.rules.service import Rules
 from backend.rules.store import COLLECTIONS as RULE_COLLECTIONS
 from backend.rules.store import RuleStore
+from backend.settings import Environment
 from backend.valkey.channels import Channels
 from backend.valkey.client import open_valkey
 from backend.valkey.leases import Leases
@@ -67,9 +72,11 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from backend.kernel.clock import Clock
+    from backend.kernel.ids import CitizenId
     from backend.mongo.client import Database
     from backend.outbox.relay import Item
     from backend.programme.model import Programme
+    from backend.rewards.vouchers.model import VoucherId
     from backend.settings import Settings
 
 LOG = structlog.get_logger(__name__)
@@ -86,6 +93,7 @@ COLLECTIONS = (
     REVIEW_LOG,
     RESTATEMENTS,
     *BACKTEST_COLLECTIONS,
+    *REWARD_COLLECTIONS,
 )
 SETTLE_TASK = "actions.settle"
 BACKTEST_TASK = "backtests.replay"
@@ -120,12 +128,18 @@ class Services:
     restating: Restating
     backtesting: Backtesting
     importing: Importing
+    rewards: Rewards
     relay: Relay
 
 
 def citizen_channel(citizen: str) -> str:
     """The channel on which a citizen's phones are told."""
     return f"citizen:{citizen}"
+
+
+def voucher_channel(citizen: str) -> str:
+    """The channel on which a citizen's phones are told that a voucher has changed."""
+    return f"vouchers:{citizen}"
 
 
 def backtest_channel(backtest: str) -> str:
@@ -176,7 +190,8 @@ def _compose(
     rules = Rules(RuleStore(database), transactions, clock, programme.profile)
     leases = Leases(valkey)
     ledger = Ledger(database, transactions, clock, _policy(programme))
-    relay = _relay(database, clock, channels)
+    webhooks = _webhooks(settings, clock, database)
+    relay = _relay(database, clock, channels, webhooks)
     core = _Core(settings, clock, programme, database, identity, rules, ledger, leases, nudges, relay, lookup_key)
     restating = _restating(core)
     lifecycle = _lifecycle(database, rules, clock, programme, restating)
@@ -215,6 +230,7 @@ def _compose(
         importing=Importing(store=store, actions=actions, identity=identity, clock=clock),
         settling=_settling(core, store),
         backtesting=_backtesting(core, lifecycle, channels, queue),
+        rewards=_rewards(core, channels, webhooks),
         relay=relay,
     )
 
@@ -352,11 +368,45 @@ def _sealing(settings: Settings, clock: Clock, programme: Programme, database: D
     )
 
 
-def _relay(database: Database, clock: Clock, channels: Channels) -> Relay:
+def _relay(database: Database, clock: Clock, channels: Channels, webhooks: Webhooks) -> Relay:
     async def tell_phones(item: Item) -> None:
         await channels.publish_many([(citizen_channel(event["citizen"]), event) for event in item.payload])
 
-    return Relay(database, clock, {SETTLED_TOPIC: tell_phones})
+    return Relay(database, clock, {SETTLED_TOPIC: tell_phones, WEBHOOK_TOPIC: webhooks.fan_out})
+
+
+def _webhooks(settings: Settings, clock: Clock, database: Database) -> Webhooks:
+    return Webhooks(
+        database=database,
+        transactions=Transactions(database),
+        clock=clock,
+        key=load_lookup_key(settings.keys_dir / "webhooks.key"),
+        allow_local=settings.env is Environment.DEV,
+    )
+
+
+def _rewards(core: _Core, channels: Channels, webhooks: Webhooks) -> Rewards:
+    async def tell(citizen: CitizenId, voucher: VoucherId) -> None:
+        await channels.publish_many([(voucher_channel(citizen), {"voucher": voucher})])
+
+    keys = core.settings.keys_dir
+    return open_rewards(
+        database=core.database,
+        transactions=Transactions(core.database),
+        clock=core.clock,
+        zone=core.programme.zone,
+        districts=core.programme.districts,
+        identity=core.identity,
+        ledger=core.ledger,
+        relay=core.relay,
+        webhooks=webhooks,
+        keys=RewardKeys(
+            vouchers=load_lookup_key(keys / "vouchers.key"),
+            codes=load_lookup_key(keys / "offer-codes.key"),
+            lookup=core.lookup_key,
+        ),
+        tell=tell,
+    )
 
 
 def _policy(programme: Programme) -> PointsPolicy:

@@ -23,7 +23,7 @@ from backend.runtime import citizen_channel
 from schemas.context import Info
 from schemas.enums import Decision, DoubtCode, EvidenceTier, Reason, Status, Unit
 from schemas.refusals import RefusalInterface, result_union, show
-from schemas.relay import Node, from_global_id
+from schemas.relay import Node, local_id_of
 from schemas.scalars import BigInt, JsonMap
 from schemas.view import view
 
@@ -290,8 +290,7 @@ def _request(given: ActionInput) -> ActionRequest:
 def _citizen_id(given: str | None) -> CitizenId | None:
     if given is None:
         return None
-    parts = from_global_id(given)
-    return CitizenId(parts[1] if parts and parts[0] == "Citizen" else given)
+    return CitizenId(local_id_of("Citizen", given))
 
 
 @strawberry.type
@@ -301,8 +300,7 @@ class ActionsQuery:
     @strawberry.field(graphql_type=ActionType | None)
     async def action(self, info: Info, id: strawberry.ID) -> Action | None:  # noqa: A002 - the contract's name
         """One action; null where it does not exist or belongs to somebody else."""
-        parts = from_global_id(id)
-        action = await info.context.actions.load(ActionId(parts[1] if parts and parts[0] == "Action" else id))
+        action = await info.context.actions.load(ActionId(local_id_of("Action", id)))
         return action if action is not None and info.context.may_see(action.citizen) else None
 
 
@@ -349,14 +347,14 @@ class ActionsSubscription:
         async with info.context.services.channels.listen(citizen_channel(principal.citizen)) as events:
             while True:
                 info.context.require_principal()  # a websocket can outlive its token
-                ids = [ActionId(event["action"]) for event in await _next_events(events)]
+                ids = [ActionId(event["action"]) for event in await next_events(events)]
                 settled = await info.context.services.actions.find_actions(ids) if ids else {}
                 for action in map(settled.get, ids):
                     if action is not None and action.citizen == principal.citizen:
                         yield action
 
 
-async def _next_events(events: asyncio.Queue[dict[str, str]]) -> list[dict[str, str]]:
+async def next_events(events: asyncio.Queue[dict[str, str]]) -> list[dict[str, str]]:
     """What has arrived by the time something has; nothing after a while, so that the caller can look up."""
     try:
         async with asyncio.timeout(RECHECK_S):

@@ -24,6 +24,7 @@ from backend.ledger.model import (
     account_of,
     citizen_owner,
 )
+from backend.rewards.vouchers.model import Voucher
 from schemas.actions import ActionType
 from schemas.context import Info
 from schemas.enums import PrincipalKind
@@ -32,6 +33,7 @@ from schemas.ledger import AssetEnum, PeriodStatementType, PointLotType, Reducti
 from schemas.relay import NOT_A_CURSOR, Connection, Node, connect, moment_place, page_span, read_moment_place
 from schemas.scalars import BigInt
 from schemas.view import view
+from schemas.vouchers import VoucherType, connect_vouchers
 
 MAX_DAYS_AHEAD = 3_660
 MAX_PERIOD = timedelta(days=366)
@@ -202,6 +204,20 @@ class CitizenType(Node, Viewer):
             )
             raise InvalidInputError("until", problem)
         return await info.context.services.ledger.period_statement(_account(parent, asset), since, until)
+
+    @strawberry.field(graphql_type=Connection[VoucherType])
+    @staticmethod
+    async def vouchers(
+        parent: strawberry.Parent[Citizen],
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+    ) -> Connection[Voucher]:
+        """What the citizen has redeemed, newest first; at most 100 a page."""
+        info.context.require_sight(parent.id)
+        return await connect_vouchers(info, parent.id, first, after, last, before)
 
     @strawberry.field(graphql_type=FamilyType | None)
     @staticmethod

@@ -10,6 +10,8 @@ from backend.actions.restatements import Stage as RestatementStage
 from backend.identity.model import PrincipalKind
 from backend.kernel.units import Unit
 from backend.ledger.model import TransactionKind
+from backend.rewards.offers.model import Bearer, OfferKind
+from backend.rewards.vouchers.model import DisputeStage, VoucherStatus
 from backend.rules.drafts import Stage, Step, Subject
 from backend.rules.formula import BaselineMethod
 from backend.rules.model import Audience, Category, Confidence, EvidenceTier, Measure, Period, Scope
@@ -35,19 +37,26 @@ strawberry.enum(Decision, name="ReviewDecision", description="What a reviewer de
 strawberry.enum(RestatementStage, name="RestatementStage", description="How far a restatement has come.")
 strawberry.enum(Status, name="ActionStatus", description="Where an action stands.")
 strawberry.enum(DoubtCode, description="What is not plausible about an action.")
+strawberry.enum(OfferKind, description="What a redemption gives.")
+strawberry.enum(Bearer, name="CostBearer", description="Who bears the cost of an offer.")
+strawberry.enum(VoucherStatus, description="Where a voucher stands.")
+strawberry.enum(DisputeStage, description="What became of a complaint.")
 strawberry.enum(Reason, name="ActionReason", description="Why an action earned nothing, or waits for a person.")
 
 __all__ = [
     "Audience",
     "BacktestState",
     "BaselineMethod",
+    "Bearer",
     "Category",
     "Confidence",
     "Decision",
+    "DisputeStage",
     "DoubtCode",
     "EvidenceTier",
     "Family",
     "Measure",
+    "OfferKind",
     "Period",
     "PrincipalKind",
     "Reason",
@@ -59,4 +68,5 @@ __all__ = [
     "Subject",
     "TransactionKind",
     "Unit",
+    "VoucherStatus",
 ]

@@ -14,7 +14,7 @@ from backend.ledger import errors as ledger_errors
 from schemas.citizens import CitizenType
 from schemas.context import Info
 from schemas.refusals import result_union
-from schemas.relay import from_global_id
+from schemas.relay import local_id_of
 from schemas.scalars import BigInt
 
 
@@ -79,8 +79,7 @@ AdjustPointsResult: Any = result_union(
 
 
 def _citizen_id(given: str) -> CitizenId:
-    parts = from_global_id(given)
-    return CitizenId(parts[1] if parts and parts[0] == Citizen.__name__ else given)
+    return CitizenId(local_id_of(Citizen.__name__, given))
 
 
 @strawberry.type

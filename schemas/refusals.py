@@ -20,6 +20,11 @@ import backend.actions.errors
 import backend.identity.errors
 import backend.kernel.errors
 import backend.ledger.errors
+import backend.rewards.merchants.errors
+import backend.rewards.offers.errors
+import backend.rewards.settlement.errors
+import backend.rewards.vouchers.errors
+import backend.rewards.webhooks.errors
 import backend.rules.refusals
 from backend.kernel.errors import DomainError, Language, Refusal, Text
 from backend.rules.drafts import Problem
@@ -39,6 +44,11 @@ MODULES: tuple[ModuleType, ...] = (
     backend.actions.errors,
     backend.actions.backtesting.errors,
     backend.rules.refusals,
+    backend.rewards.merchants.errors,
+    backend.rewards.offers.errors,
+    backend.rewards.settlement.errors,
+    backend.rewards.vouchers.errors,
+    backend.rewards.webhooks.errors,
 )
 
 

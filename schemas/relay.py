@@ -34,6 +34,12 @@ def from_global_id(global_id: str) -> tuple[str, str] | None:
     return (type_name, local_id) if separator and type_name and local_id else None
 
 
+def local_id_of(type_name: str, given: str) -> str:
+    """The local id of a global id of that type; whatever else is given stands for itself."""
+    parts = from_global_id(given)
+    return parts[1] if parts and parts[0] == type_name else given
+
+
 def _encode(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 

@@ -15,7 +15,7 @@ from schemas.actions import ActionType
 from schemas.context import Info
 from schemas.enums import Decision, Reason
 from schemas.refusals import result_union
-from schemas.relay import Connection, connect, from_global_id, moment_place, page_span, read_moment_place
+from schemas.relay import Connection, connect, local_id_of, moment_place, page_span, read_moment_place
 
 
 @strawberry.input
@@ -50,8 +50,7 @@ class ReviewsMutation:
     async def review_action(self, info: Info, input: ReviewActionInput) -> Action:  # noqa: A002 - the contract's name
         """Decide on an action in review; for reviewers and administrators, not on acts of their own."""
         principal = info.context.require_principal()
-        parts = from_global_id(input.action)
-        action = ActionId(parts[1] if parts and parts[0] == Action.__name__ else input.action)
+        action = ActionId(local_id_of(Action.__name__, input.action))
         reviewing = info.context.services.reviewing
         return await reviewing.review(principal, action, input.decision, input.reason, key=input.idempotency_key)
 

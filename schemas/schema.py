@@ -32,6 +32,7 @@ from schemas.rule_drafts import AdminQueries, RuleDraftsMutation
 from schemas.rules import RulesQuery
 from schemas.scalars import SCALARS
 from schemas.sealing import SealingQuery
+from schemas.vouchers import VouchersMutation, VouchersSubscription
 
 SNAPSHOT = Path(__file__).with_name("schema.graphql")
 
@@ -80,12 +81,13 @@ class Mutation(
     RestatementsMutation,
     ReviewsMutation,
     RuleDraftsMutation,
+    VouchersMutation,
 ):
     """What can be changed; every mutation takes one input and returns its success or a refusal."""
 
 
 @strawberry.type
-class Subscription(ActionsSubscription, BacktestsSubscription):
+class Subscription(ActionsSubscription, BacktestsSubscription, VouchersSubscription):
     """What can be watched."""
 
 

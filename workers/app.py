@@ -21,6 +21,8 @@ app = Celery(
         "workers.tasks.ledger",
         "workers.tasks.outbox",
         "workers.tasks.restate",
+        "workers.tasks.rewards",
+        "workers.tasks.webhooks",
     ],
 )
 app.conf.update(

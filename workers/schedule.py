@@ -9,5 +9,7 @@ SCHEDULE = {
     "audit new blocks": {"task": "audit.follow", "schedule": 60.0, "options": {"expires": 60.0}},
     "find forgotten back-tests": {"task": "backtests.sweep", "schedule": 5.0, "options": {"expires": 5.0}},
     "restate acts": {"task": "actions.restate", "schedule": 5.0, "options": {"expires": 5.0}},
+    "call merchants' systems": {"task": "webhooks.deliver", "schedule": 2.0, "options": {"expires": 2.0}},
+    "return units and end vouchers": {"task": "rewards.sweep", "schedule": 5.0, "options": {"expires": 5.0}},
     "empty the outbox": {"task": "outbox.drain", "schedule": 5.0, "options": {"expires": 5.0}},
 }

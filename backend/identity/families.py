@@ -23,6 +23,7 @@ from backend.identity.errors import (
 )
 from backend.identity.family_store import FamilyReads, FamilyWrites
 from backend.identity.model import Family, Invitation
+from backend.kernel.base32 import code_of, read_code
 from backend.kernel.clock import local_date
 from backend.kernel.crypto import keyed_hash, payload_hash
 from backend.kernel.errors import IdempotencyConflictError, InvalidInputError, Text
@@ -115,7 +116,7 @@ class Families:
         """
         citizen = _citizen(principal, key)
         use = _use(principal, "inviteToFamily", key)
-        code = rules.code_of(keyed_hash(self._lookup_key, "family invitation", str(principal), key))
+        code = code_of(keyed_hash(self._lookup_key, "family invitation", str(principal), key))
 
         async def effect(writes: FamilyWrites, now: datetime) -> None:
             family = await writes.family_of(citizen)
@@ -138,7 +139,7 @@ class Families:
             InvalidInputError, IdempotencyConflictError: the key.
         """
         citizen = await self._registered(principal, key)
-        read = rules.read_code(code)
+        read = read_code(code)
         use = _use(principal, "joinFamily", key, read or code)
         await self._count_try(citizen, use)
         if read is None:

@@ -1,4 +1,4 @@
-"""What identity's operations accept: idempotency keys, notes, amounts, and the alphabet of invitation codes. Pure."""
+"""What identity's operations accept: idempotency keys, names, notes and amounts. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,6 @@ IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{8,64}")
 NOTE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]+")
 # More than any programme gives out: sums of such amounts stay far from 64 bits.
 MAX_POINTS = 10**12
-# Crockford's base 32 (2002): no I, L, O or U; 8 letters carry 40 bits.
-ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-CODE_LENGTH = 8
-_LETTER_BITS = 5
-_HEX_DIGITS = CODE_LENGTH * _LETTER_BITS // 4
-_MISREAD = str.maketrans("OIL", "011", "- ")
 
 
 def require_idempotency_key(key: str) -> None:
@@ -61,16 +55,3 @@ def require_points(points: int, *, signed: bool = False) -> None:
     if not 0 < (abs(points) if signed else points) <= MAX_POINTS:
         sign = "±" if signed else ""
         raise InvalidInputError("points", Text(f"{sign}1–{MAX_POINTS}", f"{sign}1–{MAX_POINTS}"))
-
-
-def code_of(digest: str) -> str:
-    """The invitation code that the first 40 bits of a hexadecimal digest give."""
-    number = int(digest[:_HEX_DIGITS], 16)
-    letters = range(CODE_LENGTH - 1, -1, -1)
-    return "".join(ALPHABET[number >> position * _LETTER_BITS & len(ALPHABET) - 1] for position in letters)
-
-
-def read_code(text: str) -> str | None:
-    """The code a person typed: in any case, with blanks or dashes, O for 0, I or L for 1; None where it can be none."""
-    code = text.upper().translate(_MISREAD)
-    return code if len(code) == CODE_LENGTH and set(code) <= set(ALPHABET) else None

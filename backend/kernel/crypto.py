@@ -1,7 +1,8 @@
-"""Keys and digests: canonical bytes, payload hashes, keyed hashes, Ed25519 key files. No database or network."""
+"""Keys, digests and ciphers: canonical bytes, hashes, key files, secrets at rest. No database or network."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import os
@@ -9,12 +10,16 @@ import secrets
 from typing import TYPE_CHECKING
 
 import orjson
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+_NONCE_BYTES = 12
 
 
 def canonical_json(value: object) -> bytes:
@@ -34,6 +39,25 @@ def keyed_hash(key: bytes, *parts: str) -> str:
         raw = part.encode()
         mac.update(len(raw).to_bytes(4, "big") + raw)
     return mac.hexdigest()
+
+
+def encrypt(key: bytes, plain: bytes, context: str) -> str:
+    """AES-256-GCM under a random nonce, base64 of nonce and cipher text; to be read in the same context only."""
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    return base64.b64encode(nonce + AESGCM(key).encrypt(nonce, plain, context.encode())).decode()
+
+
+def decrypt(key: bytes, sealed: str, context: str) -> bytes:
+    """What ``encrypt`` was given.
+
+    Raises:
+        ValueError: it was made with another key or in another context, or was changed.
+    """
+    raw = base64.b64decode(sealed, validate=True)
+    try:
+        return AESGCM(key).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], context.encode())
+    except InvalidTag as error:
+        raise ValueError("not encrypted under this key in this context") from error
 
 
 def _read_or_create(path: Path, make: Callable[[], bytes]) -> bytes:
@@ -74,5 +98,5 @@ def load_signing_key(path: Path) -> Ed25519PrivateKey:
 
 
 def load_lookup_key(path: Path) -> bytes:
-    """The 32-byte key of ``keyed_hash`` at ``path``, made on first use."""
+    """The 32-byte key of ``keyed_hash`` or ``encrypt`` at ``path``, made on first use."""
     return _read_or_create(path, lambda: secrets.token_bytes(32))

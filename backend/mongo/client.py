@@ -150,7 +150,7 @@ class Database:
         self,
         collection: str,
         query: Mapping[str, Any],
-        change: Mapping[str, Any],
+        change: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         *,
         upsert: bool = False,
         sort: Sequence[tuple[str, int]] = (),

@@ -22,7 +22,7 @@ from backend.identity.errors import (
 )
 from backend.identity.families import MAX_INVITATIONS_A_DAY, MAX_MEMBERS, MAX_TRIES_A_DAY, Families
 from backend.identity.model import Principal, PrincipalKind
-from backend.identity.rules import ALPHABET, CODE_LENGTH, read_code
+from backend.kernel.base32 import ALPHABET, CODE_LENGTH, read_code
 from backend.kernel.crypto import load_lookup_key
 from backend.kernel.errors import BusyError, DomainError, IdempotencyConflictError, InvalidInputError
 from backend.kernel.ids import CitizenId

@@ -1,0 +1,181 @@
+"""Every query on vouchers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bson import Int64
+from pymongo import UpdateOne
+
+from backend.rewards.vouchers.documents import (
+    NUMBERS,
+    TRIES,
+    VOUCHERS,
+    standing,
+    voucher_from_document,
+    voucher_to_document,
+)
+from backend.rewards.vouchers.model import DisputeStage, VoucherId
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from datetime import date, datetime
+
+    from backend.kernel.ids import CitizenId
+    from backend.mongo.client import Database, Document, Snapshot
+    from backend.mongo.transactions import Tx
+    from backend.rewards.merchants.model import MerchantId
+    from backend.rewards.offers.model import OfferId
+    from backend.rewards.vouchers.model import Voucher
+
+Place = tuple["datetime", str]
+
+
+async def stream_vouchers(snapshot: Snapshot) -> AsyncIterator[Voucher]:
+    """Every voucher of that instant."""
+    async for document in snapshot.stream(VOUCHERS.name, {}):
+        yield voucher_from_document(document)
+
+
+class VoucherWrites:
+    """Vouchers inside one MongoDB transaction."""
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+
+    async def find_many(self, ids: Iterable[VoucherId]) -> dict[VoucherId, Voucher]:
+        """Those of the vouchers that exist."""
+        found = await self._tx.find(VOUCHERS.name, {"_id": {"$in": list(ids)}})
+        return {voucher.id: voucher for voucher in map(voucher_from_document, found)}
+
+    async def find(self, voucher: VoucherId) -> Voucher | None:
+        """The voucher of that id."""
+        return (await self.find_many([voucher])).get(voucher)
+
+    async def count_redeemed(
+        self, bounded: Mapping[tuple[CitizenId, OfferId], date | None]
+    ) -> list[tuple[CitizenId, OfferId, str, int]]:
+        """Citizen, offer, local day and units of what each citizen redeemed of each offer, since that day or ever.
+
+        What limits bound is short: no citizen has more of an offer than its limits let through.
+        """
+        if not bounded:
+            return []
+        either = [
+            {"citizen": citizen, "offer": offer, "counts": True, **({"day": {"$gte": day.isoformat()}} if day else {})}
+            for (citizen, offer), day in bounded.items()
+        ]
+        found = await self._tx.find(VOUCHERS.name, {"$or": either}, ["citizen", "offer", "day", "units"])
+        return [(item["citizen"], item["offer"], item["day"], int(item["units"])) for item in found]
+
+    async def insert(self, vouchers: Sequence[Voucher]) -> None:
+        """Insert new vouchers and their numbers; a number or voucher there already starts the transaction again."""
+        await self._tx.insert_many(
+            NUMBERS.name,
+            [
+                {
+                    "_id": voucher.number,
+                    "voucher": voucher.id,
+                    "citizen": voucher.citizen,
+                    "merchant": voucher.merchant,
+                }
+                for voucher in vouchers
+            ],
+        )
+        await self._tx.insert_many(VOUCHERS.name, [voucher_to_document(voucher) for voucher in vouchers])
+
+    async def change(self, before: Iterable[Voucher], after: Iterable[Voucher]) -> None:
+        """Turn vouchers; one that changed since it was read starts the transaction again."""
+        await self._tx.bulk_write(
+            VOUCHERS.name,
+            [
+                UpdateOne(
+                    {"_id": old.id, "citizen": old.citizen, "version": Int64(old.version)}, {"$set": standing(new)}
+                )
+                for old, new in zip(before, after, strict=True)
+            ],
+        )
+
+    async def find_numbers(self, numbers: Iterable[str]) -> set[str]:
+        """Those of the numbers that are taken."""
+        found = await self._tx.find(NUMBERS.name, {"_id": {"$in": list(numbers)}}, ["_id"])
+        return {document["_id"] for document in found}
+
+
+class VoucherReads:
+    """Vouchers as committed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find_many(self, ids: Sequence[VoucherId]) -> dict[VoucherId, Voucher]:
+        """Those of the vouchers that exist."""
+        if not ids:
+            return {}
+        found = await self._database.find(VOUCHERS.name, {"_id": {"$in": list(ids)}}, limit=len(ids))
+        return {voucher.id: voucher for voucher in map(voucher_from_document, found)}
+
+    async def find_numbered(self, number: str, merchant: MerchantId) -> VoucherId | None:
+        """The merchant's voucher with that number on its code."""
+        found = await self._database.find_one(NUMBERS.name, {"_id": number, "merchant": merchant})
+        return VoucherId(found["voucher"]) if found else None
+
+    async def list_of_citizen(
+        self, citizen: CitizenId, *, limit: int, older: Place | None, newer: Place | None, newest: bool
+    ) -> list[Voucher]:
+        """The citizen's vouchers, newest first."""
+        return await self._page({"citizen": citizen}, limit=limit, older=older, newer=newer, newest=newest)
+
+    async def list_captured(
+        self, merchant: MerchantId, *, since: datetime, until: datetime, limit: int
+    ) -> list[Voucher]:
+        """Vouchers of which the merchant captured something in the period, at most ``limit``."""
+        query = {"merchant": merchant, "captures": {"$elemMatch": {"at": {"$gte": since, "$lt": until}}}}
+        found = await self._database.find(VOUCHERS.name, query, limit=limit, sort=[("captures.at", -1)])
+        return [voucher_from_document(document) for document in found]
+
+    async def list_disputed(self, *, limit: int, behind: Place | None) -> list[Voucher]:
+        """Vouchers with an open dispute, the longest waiting first."""
+        query: dict[str, Any] = {"dispute.stage": DisputeStage.OPEN.value}
+        if behind:
+            at, local_id = behind
+            query["$or"] = [{"dispute.opened_at": {"$gt": at}}, {"dispute.opened_at": at, "_id": {"$gt": local_id}}]
+        found = await self._database.find(
+            VOUCHERS.name, query, limit=limit, sort=[("dispute.opened_at", 1), ("_id", 1)]
+        )
+        return [voucher_from_document(document) for document in found]
+
+    async def list_over(self, now: datetime, *, limit: int) -> list[Voucher]:
+        """Open vouchers whose time is over, longest ago first."""
+        query = {"open": True, "expires_at": {"$lte": now}}
+        found = await self._database.find(VOUCHERS.name, query, limit=limit, sort=[("expires_at", 1)])
+        return [voucher_from_document(document) for document in found]
+
+    async def count_tries(self, name: str) -> int:
+        """How many wrong codes are noted under that name."""
+        found = await self._database.find_one(TRIES.name, {"_id": name})
+        return int(found["count"]) if found else 0
+
+    async def note_try(self, name: str, *, expires_at: datetime) -> None:
+        """Note one more wrong code."""
+        change: Document = {"$inc": {"count": Int64(1)}, "$setOnInsert": {"expires_at": expires_at}}
+        await self._database.update_one(TRIES.name, {"_id": name}, change, upsert=True)
+
+    async def _page(
+        self, query: dict[str, Any], *, limit: int, older: Place | None, newer: Place | None, newest: bool
+    ) -> list[Voucher]:
+        bounds = []
+        for place, comparison in ((older, "$lt"), (newer, "$gt")):
+            if place:
+                at, local_id = place
+                bounds.append(
+                    {"$or": [{"created_at": {comparison: at}}, {"created_at": at, "_id": {comparison: local_id}}]}
+                )
+        if bounds:
+            query["$and"] = bounds
+        order = -1 if newest else 1
+        found = await self._database.find(
+            VOUCHERS.name, query, limit=limit, sort=[("created_at", order), ("_id", order)]
+        )
+        vouchers = [voucher_from_document(document) for document in found]
+        return vouchers if newest else vouchers[::-1]
