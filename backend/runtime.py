@@ -175,6 +175,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         services = _compose(settings, clock, programme, database, valkey, queue)
         stack.push_async_callback(services.channels.close)
         stack.push_async_callback(services.nudges.flush)
+        stack.push_async_callback(services.rewards.flush)
         await services.rules.publish(shipped_profile(programme.profile), programme.limits)
         yield services
 

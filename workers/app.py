@@ -22,6 +22,7 @@ app = Celery(
         "workers.tasks.outbox",
         "workers.tasks.restate",
         "workers.tasks.rewards",
+        "workers.tasks.settlement",
         "workers.tasks.webhooks",
     ],
 )

@@ -11,5 +11,6 @@ SCHEDULE = {
     "restate acts": {"task": "actions.restate", "schedule": 5.0, "options": {"expires": 5.0}},
     "call merchants' systems": {"task": "webhooks.deliver", "schedule": 2.0, "options": {"expires": 2.0}},
     "return units and end vouchers": {"task": "rewards.sweep", "schedule": 5.0, "options": {"expires": 5.0}},
+    "make merchants' statements": {"task": "settlement.close", "schedule": 300.0, "options": {"expires": 300.0}},
     "empty the outbox": {"task": "outbox.drain", "schedule": 5.0, "options": {"expires": 5.0}},
 }

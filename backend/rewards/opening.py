@@ -72,6 +72,11 @@ class Rewards:
     ending: Ending
     settlement: Settlement
     webhooks: Webhooks
+    changing: Changing
+
+    async def flush(self) -> None:
+        """Wait for what goes on after an answer: merchants' systems are told of it."""
+        await self.changing.flush()
 
 
 def open_rewards(
@@ -117,4 +122,5 @@ def open_rewards(
         ending=Ending(database, transactions, ledger, clock, changing),
         settlement=Settlement(database=database, merchants=merchants, relay=relay, zone=zone, **posting),
         webhooks=webhooks,
+        changing=changing,
     )

@@ -21,6 +21,8 @@ from tests.counters import Street, answer, cashier, changed, merchant, offer, sh
 from tests.integration.test_redeeming import findings
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from backend.kernel.clock import ManualClock
     from backend.runtime import Services
 
@@ -28,7 +30,7 @@ ALICE = factories.citizen()
 
 
 @pytest.fixture
-async def street(services: Services) -> Street:
+async def street(services: Services) -> AsyncIterator[Street]:
     """A café that sells coffee and cards of ten; alice has a hundred points."""
     now = services.clock.now()
     found = Street(services)
@@ -39,7 +41,8 @@ async def street(services: Services) -> Street:
         offer(now, "card", price_points=77, items=10),
     )
     await found.settle_in("alice")
-    return found
+    yield found
+    await found.changing.flush()
 
 
 async def capture(street: Street, voucher: Voucher, **changes: Any) -> Any:
@@ -397,6 +400,7 @@ async def test_the_merchants_systems_are_told_once(street: Street) -> None:
     voucher = await capture(street, await street.redeem("alice"))
     for _ in range(2):
         await street.refunding.refund(cashier(), voucher.id, 10, "洒了", key="refund-0001")
+    await street.changing.flush()
     assert [(event["type"], event["merchant"], event["data"]["points"]) for event in street.heard] == [
         ("voucher.captured", "cafe", 30),
         ("voucher.refunded", "cafe", 10),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,19 +33,23 @@ from tests.conftest import dump
 from tests.counters import Street, changed, contract, merchant, offer
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from backend.kernel.clock import ManualClock
     from backend.runtime import Services
 
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 ONE_LEFT = Stock(StockKind.TOTAL, 1)
 
 
 @pytest.fixture
-async def street(services: Services) -> Street:
+async def street(services: Services) -> AsyncIterator[Street]:
     """A café that sells coffee, and alice with a hundred points."""
     found = Street(services)
     found.add(offer(services.clock.now()))
     await found.settle_in("alice")
-    return found
+    yield found
+    await found.changing.flush()
 
 
 async def findings(services: Services) -> list[str]:
@@ -131,6 +135,7 @@ REFUSALS = {
     "paused": ({}, {"stage": OfferStage.PAUSED}, {}, "OFFER_CLOSED"),
     "suspended": ({}, {}, {"stage": MerchantStage.SUSPENDED}, "OFFER_CLOSED"),
     "no contract": ({}, {}, {"contracts": ()}, "OFFER_CLOSED"),
+    "over at once": ({}, {"vouchers_until": LONG_AGO}, {}, "OFFER_CLOSED"),
     "elsewhere": ({}, {"audience": Audience(districts=frozenset({"句容市"}))}, {}, "NOT_IN_AUDIENCE"),
     "over the day's limit": ({"units": 2}, {"limits": CitizenLimits(per_day=1)}, {}, "LIMIT_REACHED"),
     "over the limit": ({"units": 2}, {"limits": CitizenLimits(in_all=1)}, {}, "LIMIT_REACHED"),

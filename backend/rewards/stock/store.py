@@ -56,6 +56,10 @@ def _pot(document: Mapping[str, Any]) -> Pot:
     )
 
 
+def _new(pot: PotId, total: int) -> Document:
+    return {"_id": pot, "total": Int64(total), "free": Int64(total), "pending": []}
+
+
 def _use_id(reservation: str, pot: PotId) -> str:
     return f"{reservation} {pot}"
 
@@ -86,11 +90,7 @@ class PotStore:
 
     async def open(self, wants: Mapping[PotId, Want]) -> None:
         """Make the pots that are asked for the first time."""
-        documents: list[Document] = [
-            {"_id": pot, "total": Int64(want.total), "free": Int64(want.total), "pending": []}
-            for pot, want in wants.items()
-        ]
-        await self._database.insert_many(POTS.name, documents)
+        await self._database.insert_many(POTS.name, [_new(pot, want.total) for pot, want in wants.items()])
 
     async def take(self, reservation: str, pot: PotId, units: int, until: datetime) -> Reserved | None:
         """Set aside as many of the units as are free; None where the pot was never opened."""
@@ -167,14 +167,17 @@ class PotWrites:
             POTS.name, [UpdateOne({"_id": pot}, {"$inc": {"free": Int64(count)}}) for pot, count in units.items()]
         )
 
-    async def resize(self, pot: PotId, change: int) -> None:
-        """Add units to a pot or take free ones away; one that was never asked has none to change.
+    async def resize(self, pot: PotId, change: int, *, total: int) -> None:
+        """Add units to a pot or take free ones away; one that was never asked is made with ``total``.
+
+        So who redeems by what the offer said a moment ago cannot make it of another size.
 
         Raises:
             StockTakenError: fewer are free.
         """
         found = await self._tx.find_one(POTS.name, {"_id": pot})
-        if found is None or not change:
+        if found is None:
+            await self._tx.insert_many(POTS.name, [_new(pot, total)])
             return
         free = int(found["free"])
         if free + change < 0:

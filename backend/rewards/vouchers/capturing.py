@@ -33,8 +33,8 @@ from backend.rewards.vouchers.errors import (
     ItemsExceededError,
     TooManyCodesError,
     VoucherExpiredError,
-    WrongVoucherStatusError,
     WrongShopError,
+    WrongVoucherStatusError,
 )
 from backend.rewards.vouchers.making import moving, owed
 from backend.rewards.vouchers.model import OPEN, Capture, VoucherStatus

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -63,6 +64,7 @@ class Changing:
         self._clock = clock
         self._relay = relay
         self._tell = tell
+        self._sending: set[asyncio.Task[None]] = set()
 
     async def change(self, voucher: VoucherId, use: Use, decide: Callable[[Voucher, datetime], Change]) -> Voucher:
         """The voucher after its change; under a key used before, as it stands now.
@@ -103,9 +105,16 @@ class Changing:
         except (HoldExpiredError, HoldNotActiveError) as error:
             raise VoucherExpiredError from error
         if item:
-            await self._relay.send(item)
+            # The counter need not wait for it; should the process die first, the outbox has it.
+            sending = asyncio.create_task(self._relay.send(item), name="event of a voucher")
+            self._sending.add(sending)
+            sending.add_done_callback(self._sending.discard)
         await self.tell(after)
         return after
+
+    async def flush(self) -> None:
+        """Wait until what was changed has been sent on."""
+        await asyncio.gather(*self._sending, return_exceptions=True)
 
     async def tell(self, voucher: Voucher) -> None:
         """Let the citizen's phones know that the voucher is another than before, if they listen."""

@@ -29,7 +29,7 @@ from backend.kernel.errors import (
 )
 from backend.kernel.grouping import Groups
 from backend.kernel.ids import derived_id, new_id
-from backend.ledger.errors import InsufficientFundsError, TooManyHoldsError
+from backend.ledger.errors import HoldExpiredError, InsufficientFundsError, TooManyHoldsError
 from backend.rewards.offers.errors import (
     BudgetSpentError,
     LimitReachedError,
@@ -72,6 +72,7 @@ MAX_UNITS = 20
 RETRY_FOR_S = 3.0
 PAUSE_S = 0.05
 NO_CONTRACT = Text("商户合同尚未生效", "its merchant has no contract in force yet")
+OVER = Text("券的有效期已过", "its vouchers have ended")
 TODAY = Text("每天", "a day")
 IN_ALL = Text("总共", "in all")
 EVER = "ever"
@@ -306,6 +307,8 @@ class _Round:
             await sheet.post(wish.transaction, self._now)
         except InsufficientFundsError as error:
             return InsufficientPointsError(error.needed, error.available)
+        except HoldExpiredError:
+            return OfferClosedError(OVER)
         except TooManyHoldsError as error:
             return TooManyVouchersError(error.limit)
         except (Refusal, _InHandError) as error:

@@ -100,9 +100,11 @@ class Vouchers:
         """Vouchers of which the merchant captured something in the period, at most 500, last captured first."""
         return await self._reads.list_captured(merchant, since=since, until=until, limit=MAX_CAPTURED)
 
-    async def list_disputed(self, *, limit: int, behind: Place | None) -> list[Voucher]:
-        """Vouchers with an open dispute, the longest waiting first."""
-        return await self._reads.list_disputed(limit=limit, behind=behind)
+    async def list_disputed(
+        self, *, limit: int, behind: Place | None, ahead: Place | None = None, last: bool = False
+    ) -> list[Voucher]:
+        """Vouchers with an open dispute, the longest waiting first; with ``last`` those next to the end."""
+        return await self._reads.list_disputed(limit=limit, behind=behind, ahead=ahead, last=last)
 
     def shown_code(self, voucher: Voucher) -> ShownCode | None:
         """What the citizen shows at the counter now; None where nothing is left to hand over."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bson import Int64
 from pymongo import UpdateOne
 
+from backend.mongo.paging import page_by_moment
 from backend.rewards.vouchers.documents import (
     NUMBERS,
     TRIES,
@@ -124,7 +125,8 @@ class VoucherReads:
         self, citizen: CitizenId, *, limit: int, older: Place | None, newer: Place | None, newest: bool
     ) -> list[Voucher]:
         """The citizen's vouchers, newest first."""
-        return await self._page({"citizen": citizen}, limit=limit, older=older, newer=newer, newest=newest)
+        span = {"limit": limit, "older": older, "newer": newer, "newest": newest}
+        return await self._page({"citizen": citizen}, moment="created_at", **span)
 
     async def list_captured(
         self, merchant: MerchantId, *, since: datetime, until: datetime, limit: int
@@ -134,16 +136,13 @@ class VoucherReads:
         found = await self._database.find(VOUCHERS.name, query, limit=limit, sort=[("captures.at", -1)])
         return [voucher_from_document(document) for document in found]
 
-    async def list_disputed(self, *, limit: int, behind: Place | None) -> list[Voucher]:
-        """Vouchers with an open dispute, the longest waiting first."""
-        query: dict[str, Any] = {"dispute.stage": DisputeStage.OPEN.value}
-        if behind:
-            at, local_id = behind
-            query["$or"] = [{"dispute.opened_at": {"$gt": at}}, {"dispute.opened_at": at, "_id": {"$gt": local_id}}]
-        found = await self._database.find(
-            VOUCHERS.name, query, limit=limit, sort=[("dispute.opened_at", 1), ("_id", 1)]
-        )
-        return [voucher_from_document(document) for document in found]
+    async def list_disputed(
+        self, *, limit: int, behind: Place | None, ahead: Place | None, last: bool
+    ) -> list[Voucher]:
+        """Vouchers with an open dispute, the longest waiting first; with ``last`` those next to the end."""
+        query = {"dispute.stage": DisputeStage.OPEN.value}
+        span = {"limit": limit, "older": ahead, "newer": behind, "newest": last}
+        return (await self._page(query, moment="dispute.opened_at", **span))[::-1]
 
     async def list_over(self, now: datetime, *, limit: int) -> list[Voucher]:
         """Open vouchers whose time is over, longest ago first."""
@@ -161,21 +160,7 @@ class VoucherReads:
         change: Document = {"$inc": {"count": Int64(1)}, "$setOnInsert": {"expires_at": expires_at}}
         await self._database.update_one(TRIES.name, {"_id": name}, change, upsert=True)
 
-    async def _page(
-        self, query: dict[str, Any], *, limit: int, older: Place | None, newer: Place | None, newest: bool
-    ) -> list[Voucher]:
-        bounds = []
-        for place, comparison in ((older, "$lt"), (newer, "$gt")):
-            if place:
-                at, local_id = place
-                bounds.append(
-                    {"$or": [{"created_at": {comparison: at}}, {"created_at": at, "_id": {comparison: local_id}}]}
-                )
-        if bounds:
-            query["$and"] = bounds
-        order = -1 if newest else 1
-        found = await self._database.find(
-            VOUCHERS.name, query, limit=limit, sort=[("created_at", order), ("_id", order)]
-        )
-        vouchers = [voucher_from_document(document) for document in found]
-        return vouchers if newest else vouchers[::-1]
+    async def _page(self, query: Mapping[str, Any], *, moment: str, **span: Any) -> list[Voucher]:
+        """A page by that moment, newest first."""
+        found = await page_by_moment(self._database, VOUCHERS.name, query, moment=moment, **span)
+        return [voucher_from_document(document) for document in found]

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def since(voucher: Voucher, zone: ZoneInfo) -> Text:
-    """When something last happened to the voucher, in local time; of what is over unused, when it ended."""
+    """When something was last captured or refunded, in local time; where nothing ever was, when it was redeemed."""
     moments = [capture.at for capture in voucher.captures] + [refund.at for refund in voucher.refunds]
-    at = max(moments, default=voucher.expires_at).astimezone(zone)
+    at = max(moments, default=voucher.created_at).astimezone(zone)
+    if not moments:
+        return Text(f"兑换于 {at:%Y-%m-%d %H:%M:%S}", f"redeemed {at:%Y-%m-%d %H:%M:%S}")
     return Text(f"{at:%Y-%m-%d %H:%M:%S}", f"since {at:%Y-%m-%d %H:%M:%S}")
