@@ -7,6 +7,7 @@ Should the process die in between, ``recover`` finds the reservation after ``HOL
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from backend.kernel.clock import Clock
-    from backend.rewards.stock.model import Pot, PotId, Want
+    from backend.rewards.stock.model import Pot, PotId, Reserved, Want
     from backend.rewards.stock.store import PotStore
 
 LOG = structlog.get_logger(__name__)
@@ -42,23 +43,27 @@ class Pots:
             UnavailableError: MongoDB does not answer; what was set aside returns within a minute.
         """
         until = self._clock.now() + HOLD_FOR
-        reserved = {}
-        # In one order for all, so that two reservations of the same pots do not each hold what the other lacks.
-        for pot in sorted(wants):
-            taken = await self._store.take(reservation, pot, wants[pot].units, until)
+
+        async def take(pot: PotId, want: Want) -> Reserved:
+            taken = await self._store.take(reservation, pot, want.units, until)
             if taken is None:
-                await self._store.open({pot: wants[pot]})
-                taken = await self._store.take(reservation, pot, wants[pot].units, until)
+                await self._store.open(pot, want.total)
+                taken = await self._store.take(reservation, pot, want.units, until)
             assert taken is not None
-            reserved[pot] = taken
-        return Reservation(reservation, reserved)
+            return taken
+
+        taken = await asyncio.gather(*(take(pot, want) for pot, want in wants.items()))
+        return Reservation(reservation, dict(zip(wants, taken, strict=True)))
 
     async def finish(self, reservation: Reservation, used: Mapping[PotId, int]) -> None:
         """Return what the transaction, which has ended, did not use; left to ``recover`` where MongoDB is away."""
+        closing = (
+            self._store.close(reservation.id, pot, reserved.units - used.get(pot, 0))
+            for pot, reserved in reservation.pots.items()
+            if reserved.units
+        )
         try:
-            for pot, reserved in reservation.pots.items():
-                if reserved.units:
-                    await self._store.close(reservation.id, pot, reserved.units - used.get(pot, 0))
+            await asyncio.gather(*closing)
         except UnavailableError as error:
             LOG.warning("reservation not closed; it will be recovered", reservation=reservation.id, error=repr(error))
 

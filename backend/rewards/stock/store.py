@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from backend.mongo.client import Database, Document, Snapshot
     from backend.mongo.transactions import Tx
-    from backend.rewards.stock.model import Reservation, Want
+    from backend.rewards.stock.model import Reservation
 
 POTS = Collection(
     "stock_pots",
@@ -88,9 +88,9 @@ class PotStore:
         found = await self._database.find(POTS.name, {"_id": {"$in": wanted}}, limit=len(wanted))
         return {pot.id: pot for pot in map(_pot, found)}
 
-    async def open(self, wants: Mapping[PotId, Want]) -> None:
-        """Make the pots that are asked for the first time."""
-        await self._database.insert_many(POTS.name, [_new(pot, want.total) for pot, want in wants.items()])
+    async def open(self, pot: PotId, total: int) -> None:
+        """Make a pot that is asked for the first time."""
+        await self._database.insert_many(POTS.name, [_new(pot, total)])
 
     async def take(self, reservation: str, pot: PotId, units: int, until: datetime) -> Reserved | None:
         """Set aside as many of the units as are free; None where the pot was never opened."""

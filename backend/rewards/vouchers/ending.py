@@ -57,14 +57,8 @@ def cancelling(voucher: Voucher, now: datetime, zone: ZoneInfo) -> Change:
 
 
 def ended(voucher: Voucher, unused: VoucherStatus) -> Voucher:
-    """The voucher when nothing is held any more: ``unused``, or what became of the items that were handed over."""
-    if voucher.status is VoucherStatus.HELD:
-        status = unused
-    elif voucher.points_refunded == voucher.points_captured:
-        status = VoucherStatus.REFUNDED
-    else:
-        status = VoucherStatus.CAPTURED
-    return dataclasses.replace(voucher, status=status, version=voucher.version + 1)
+    """The voucher when nothing is held any more."""
+    return dataclasses.replace(voucher, status=voucher.ended(unused), version=voucher.version + 1)
 
 
 def returned(ending: Iterable[Voucher]) -> Mapping[str, int]:

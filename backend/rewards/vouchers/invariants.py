@@ -40,9 +40,7 @@ async def audit_vouchers(snapshot: Snapshot, audit: Audit) -> None:
     if suspects:
         await _pass(snapshot, Audit(), suspects)
         for entry, lead in suspects.differences():
-            side = (
-                "is told by a voucher and not in the book" if lead > 0 else "names a voucher that does not tell it"
-            )
+            side = "is told by a voucher and not in the book" if lead > 0 else "names a voucher that does not tell it"
             audit.report(f"transaction {entry.decode(errors='replace')}", side)
 
 

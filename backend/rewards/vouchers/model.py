@@ -152,6 +152,12 @@ class Voucher:
 
     def status_at(self, moment: datetime) -> VoucherStatus:
         """Its status, over from its end on even before anything has noted so."""
-        if self.status in OPEN and self.expires_at <= moment:
-            return VoucherStatus.EXPIRED if self.status is VoucherStatus.HELD else VoucherStatus.CAPTURED
-        return self.status
+        is_over = self.status in OPEN and self.expires_at <= moment
+        return self.ended(VoucherStatus.EXPIRED) if is_over else self.status
+
+    def ended(self, unused: VoucherStatus) -> VoucherStatus:
+        """Its status when nothing is held any more: ``unused``, or what became of the items handed over."""
+        if self.status is VoucherStatus.HELD:
+            return unused
+        is_refunded = self.points_refunded == self.points_captured
+        return VoucherStatus.REFUNDED if is_refunded else VoucherStatus.CAPTURED
