@@ -9,14 +9,15 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
-from backend.exports import export_routes
+from backend.exports import export_routes, statement_routes
 from backend.kernel.errors import UnavailableError
 from backend.metrics import METRICS_TYPE, metrics_text
+from backend.pictures import picture_routes
 from backend.process.memory import collect_rarely
 from backend.runtime import open_services
 from backend.settings import Settings
 from backend.wellknown import wellknown_routes
-from schemas.context import authenticate
+from schemas.context import authenticate, preferred_language
 from schemas.request_path import GraphQLEndpoint
 from schemas.websocket import GraphQLSocket
 
@@ -67,5 +68,7 @@ def _mount(app: FastAPI, services: Services) -> None:
         Route("/graphql", GraphQLEndpoint(services).answer, methods=["POST"]),
         WebSocketRoute("/graphql", GraphQLSocket(services)),
         *export_routes(services, authenticate),
+        *statement_routes(services.rewards.settlement, services.tokens, authenticate, preferred_language),
+        *picture_routes(services, authenticate, preferred_language),
         *wellknown_routes(services),
     ]

@@ -1,4 +1,4 @@
-"""Redemption under load, over HTTP: a flash sale of the last items, a steady rate, captures; then settlement of a month."""
+"""Redemption over HTTP: a flash sale of the last items, a steady rate, captures; then settlement of a month."""
 
 from __future__ import annotations
 

@@ -8,6 +8,6 @@ is *captured* (handed over, in whole or item by item), *cancelled* by its citize
 *Bearer*: who bears the cost of an offer, programme or merchant. *Donation*: points given to a cause. *Partner code*: a code
 of a third party, of which each voucher gets one. *Statement*: what a merchant is owed for a period.
 
-Each room is its own package: ``merchants`` → ``offers`` and ``stock`` → ``vouchers`` → ``settlement``; ``webhooks`` tells
-merchants' systems what happened.
+Each room is its own package: ``merchants`` → ``offers`` and ``stock`` → ``vouchers`` → ``settlement``; ``webhooks``
+tells merchants' systems what happened.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -14,17 +15,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from backend.kernel.clock import ManualClock
 from backend.kernel.crypto import load_signing_key
-from backend.ledger.model import MINTS, POINTS, Transaction, TransactionKind
 from backend.ledger.sealing import canonical, receipts
 from backend.ledger.sealing.model import NO_BLOCK, SealBrokenError, UnsealableReason
 from backend.ledger.sealing.service import Sealing
 from tests.conftest import LEDGER_WATCH, dump
-from tests.factories import capture, earning, holding, owner, posting, release, reversal, shop, spending, transfer
+from tests.factories import capture, earning, holding, owner, payout, release, reversal, settlement, spending, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from backend.ledger.model import OwnerId
+    from backend.ledger.model import OwnerId, Transaction
     from backend.ledger.sealing.model import Block, Receipt
     from backend.ledger.sealing.store import SealReads
     from backend.mongo.transactions import Tx
@@ -123,12 +123,7 @@ async def test_every_kind_of_transaction_gets_a_receipt(services: Services, cloc
     first = earning(amount=200)
     hold, other = holding(until=clock.now() + timedelta(hours=1)), holding("hold-2", until=clock.now() + timedelta(1))
     spent = spending(amount=20)
-    grant = Transaction(
-        key="grant",
-        kind=TransactionKind.EARN,
-        postings=(posting(MINTS[POINTS], shop(), 5),),
-        cause={"note": "活动“一”"},
-    )
+    settled = replace(settlement(), cause={"merchant": "shop", "note": "结算“一”"})
     made = [
         first,
         hold,
@@ -139,17 +134,18 @@ async def test_every_kind_of_transaction_gets_a_receipt(services: Services, cloc
         spent,
         reversal(spent, amounts=(5,)),
         transfer(amount=30),
-        grant,
+        settled,
+        payout(),
     ]
     for transaction in made:
         await services.ledger.post(transaction)
     waiting = await services.sealing.backlog()
-    assert (waiting.transactions, waiting.since) == (10, AFTERNOON)
+    assert (waiting.transactions, waiting.since) == (11, AFTERNOON)
     assert await services.sealing.find_receipt(first.id, None) is None
     assert await services.sealing.seal_now() == 1
     assert (await services.sealing.backlog()).transactions == 0
     [block] = await chain(services.sealing)
-    assert (block.header.previous, block.header.size, block.header.programme) == (NO_BLOCK, 10, "zhenjiang")
+    assert (block.header.previous, block.header.size, block.header.programme) == (NO_BLOCK, 11, "zhenjiang")
     await assert_all_proven(services, made)
     stored = await dump(services)
     assert stored["ledger_unsealed"] == []

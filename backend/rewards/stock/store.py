@@ -43,8 +43,8 @@ USES = Collection(
     (Index("expires_at", [("expires_at", 1)], expire_after_s=0),),
 )
 COLLECTIONS = (POTS, USES)
-# Far longer than any transaction lives that could still want to prove a use.
-USES_KEPT_FOR = timedelta(days=1)
+# Longer than the sweeper may ever be down: without its proof, what was used would be taken for orphaned and sold again.
+USES_KEPT_FOR = timedelta(days=35)
 
 
 def _pot(document: Mapping[str, Any]) -> Pot:
@@ -183,6 +183,21 @@ class PotWrites:
         if free + change < 0:
             raise StockTakenError(asked=-change, free=free)
         await self._tx.update_one(POTS.name, {"_id": pot}, {"$inc": {"free": Int64(change), "total": Int64(change)}})
+
+    async def set_total(self, pot: PotId, *, before: int, after: int) -> None:
+        """Bring a pot from ``before`` units to ``after``; one that was never asked is opened.
+
+        Else a reservation that read ``before`` a moment ago could still open it with as many.
+
+        Raises:
+            StockTakenError: fewer are free than are taken away.
+        """
+        if await self._tx.find_one(POTS.name, {"_id": pot}) is not None:
+            await self.resize(pot, after - before)
+            return
+        await self._tx.insert_many(
+            POTS.name, [{"_id": pot, "total": Int64(after), "free": Int64(after), "pending": []}]
+        )
 
     async def pots(self, ids: Sequence[PotId]) -> dict[PotId, Pot]:
         """Those of the pots that were ever asked."""

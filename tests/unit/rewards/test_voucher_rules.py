@@ -163,6 +163,7 @@ def test_a_voucher_is_over_from_its_end_on_whoever_has_noted_it() -> None:
     before, end = NOW, CARD.expires_at
     assert (CARD.status_at(before), CARD.status_at(end)) == (VoucherStatus.HELD, VoucherStatus.EXPIRED)
     assert (part.status_at(before), part.status_at(end)) == (VoucherStatus.PART, VoucherStatus.CAPTURED)
+    assert refunded(part, part.points_captured).status_at(end) is VoucherStatus.REFUNDED
 
 
 @pytest.mark.parametrize(

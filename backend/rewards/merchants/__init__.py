@@ -1,0 +1,1 @@
+"""Merchants: registration, approval, contracts, shops, the people who work there and what each may do."""
