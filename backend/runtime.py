@@ -48,9 +48,9 @@ from backend.mongo.transactions import Transactions
 from backend.outbox.relay import OUTBOX, Relay
 from backend.process.errors import WrongClockError
 from backend.programme.model import shipped_programme
-from backend.rewards.events import WEBHOOK_TOPIC
 from backend.rewards.opening import COLLECTIONS as REWARD_COLLECTIONS
 from backend.rewards.opening import RewardKeys, Rewards, open_rewards
+from backend.rewards.webhooks.events import WEBHOOK_TOPIC
 from backend.rewards.webhooks.service import Webhooks
 from backend.rules.drafts_store import COLLECTIONS as DRAFT_COLLECTIONS
 from backend.rules.drafts_store import DraftReads

@@ -173,10 +173,7 @@ class Offers:
 
         async def effect(tx: Tx, before: Offer, _: Firm, now: datetime) -> Offer:
             after = life.stocked(before, stock)
-            if stock.kind is before.terms.stock.kind:
-                day = local_date(now, self._zone) if stock.kind is StockKind.DAILY else None
-                change = stock.units - before.terms.stock.units
-                await PotWrites(tx).resize(stock_pot(offer, day), change, total=stock.units)
+            await self._move_pot(tx, before, after, now)
             return after
 
         return await self._change(
@@ -194,7 +191,7 @@ class Offers:
                 "codes", Text(f"最多 {rules.MAX_CODES_A_CALL} 个", f"at most {rules.MAX_CODES_A_CALL}")
             )
 
-        async def effect(tx: Tx, before: Offer, firm: Firm, _: datetime) -> Offer:
+        async def effect(tx: Tx, before: Offer, firm: Firm, now: datetime) -> Offer:
             if before.terms.kind is not OfferKind.CODE:
                 raise InvalidInputError("offer", Text("不是券码类项目", "not an offer of codes"))
             ids = self._codes.code_ids(firm.merchant.id, codes)
@@ -204,8 +201,9 @@ class Offers:
             await writes.insert_codes(offer, self._codes.seal(offer, ids))
             stock = Stock(StockKind.TOTAL, before.terms.stock.units + len(ids))
             rules.require_stock(stock)
-            await PotWrites(tx).resize(stock_pot(offer), len(ids), total=stock.units)
-            return life.with_stock(before, stock)
+            after = life.with_stock(before, stock)
+            await self._move_pot(tx, before, after, now)
+            return after
 
         return await self._change(
             principal, offer, MerchantStep.ADD_CODES, effect, key=key, payload=payload_hash(list(codes))
@@ -255,6 +253,15 @@ class Offers:
         if principal.kind is not PrincipalKind.STAFF or not principal.staff_roles:
             raise ForbiddenError(STAFF_ONLY)
         return await self._reads.list_waiting(limit=limit, older=older, newer=newer, newest=newest)
+
+    async def _move_pot(self, tx: Tx, before: Offer, after: Offer, now: datetime) -> None:
+        """Let the pot of an offer on sale follow its stock. Before that nobody can have asked it: it must not be made."""
+        stock = after.terms.stock
+        if before.stage not in life.ON_SALE or stock.kind is StockKind.UNLIMITED:
+            return
+        day = local_date(now, self._zone) if stock.kind is StockKind.DAILY else None
+        change = stock.units - before.terms.stock.units
+        await PotWrites(tx).resize(stock_pot(after.id, day), change, total=stock.units)
 
     async def _checked(self, writes: OfferWrites, terms: OfferTerms, firm: Firm, *, codes: int) -> OfferTerms:
         checked = rules.require_terms(terms, merchant=firm.merchant, districts=self._districts, codes=codes)

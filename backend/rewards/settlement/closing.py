@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from backend.kernel.ids import derived_id
-from backend.rewards.events import Event, EventType, event_item
 from backend.rewards.merchants.cycles import period_end
 from backend.rewards.settlement.model import (
     Account,
@@ -26,6 +25,7 @@ from backend.rewards.settlement.model import (
 )
 from backend.rewards.settlement.rules import REST, Tally
 from backend.rewards.settlement.store import SettlementWrites
+from backend.rewards.webhooks.events import Event, EventType, event_item
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

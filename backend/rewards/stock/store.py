@@ -14,7 +14,7 @@ from bson import Int64
 from pymongo import UpdateOne
 
 from backend.mongo.collections import AMOUNT, COUNTER, MOMENT, TEXT, Collection, Index, list_of, record
-from backend.rewards.offers.errors import StockTakenError
+from backend.rewards.stock.errors import StockTakenError
 from backend.rewards.stock.model import Pending, Pot, PotId, Reserved
 
 if TYPE_CHECKING:
@@ -183,21 +183,6 @@ class PotWrites:
         if free + change < 0:
             raise StockTakenError(asked=-change, free=free)
         await self._tx.update_one(POTS.name, {"_id": pot}, {"$inc": {"free": Int64(change), "total": Int64(change)}})
-
-    async def set_total(self, pot: PotId, *, before: int, after: int) -> None:
-        """Bring a pot from ``before`` units to ``after``; one that was never asked is opened.
-
-        Else a reservation that read ``before`` a moment ago could still open it with as many.
-
-        Raises:
-            StockTakenError: fewer are free than are taken away.
-        """
-        if await self._tx.find_one(POTS.name, {"_id": pot}) is not None:
-            await self.resize(pot, after - before)
-            return
-        await self._tx.insert_many(
-            POTS.name, [{"_id": pot, "total": Int64(after), "free": Int64(after), "pending": []}]
-        )
 
     async def pots(self, ids: Sequence[PotId]) -> dict[PotId, Pot]:
         """Those of the pots that were ever asked."""

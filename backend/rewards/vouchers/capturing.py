@@ -21,7 +21,6 @@ from backend.ledger.model import (
     merchant_owner,
 )
 from backend.mongo.idempotency import Use
-from backend.rewards.events import EventType
 from backend.rewards.merchants.errors import MerchantStageError, UnknownShopError
 from backend.rewards.merchants.model import MerchantStage
 from backend.rewards.vouchers import codes, rules
@@ -40,6 +39,7 @@ from backend.rewards.vouchers.making import moving, owed
 from backend.rewards.vouchers.model import OPEN, Capture, VoucherStatus
 from backend.rewards.vouchers.store import VoucherReads
 from backend.rewards.vouchers.telling import since
+from backend.rewards.webhooks.events import EventType
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping

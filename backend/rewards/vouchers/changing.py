@@ -13,10 +13,10 @@ from backend.kernel.ids import new_id
 from backend.ledger.errors import HoldExpiredError, HoldNotActiveError
 from backend.mongo.idempotency import claim, claimed_at
 from backend.outbox.relay import Item, write_item
-from backend.rewards.events import WEBHOOK_TOPIC, Event, to_payload
 from backend.rewards.stock.store import PotWrites
 from backend.rewards.vouchers.errors import UnknownVoucherError, VoucherExpiredError
 from backend.rewards.vouchers.store import VoucherWrites
+from backend.rewards.webhooks.events import WEBHOOK_TOPIC, Event, to_payload
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from backend.mongo.idempotency import Use
     from backend.mongo.transactions import Transactions, Tx
     from backend.outbox.relay import Relay
-    from backend.rewards.events import EventType
     from backend.rewards.vouchers.model import Voucher, VoucherId
+    from backend.rewards.webhooks.events import EventType
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from backend.ledger.model import (
     merchant_owner,
 )
 from backend.mongo.idempotency import Use
-from backend.rewards.events import EventType
 from backend.rewards.offers.model import OfferKind
 from backend.rewards.vouchers import rules
 from backend.rewards.vouchers.changing import Change
@@ -37,6 +36,7 @@ from backend.rewards.vouchers.errors import (
 from backend.rewards.vouchers.making import moving, owed
 from backend.rewards.vouchers.model import OPEN, Dispute, DisputeStage, Refund, VoucherStatus
 from backend.rewards.vouchers.telling import since
+from backend.rewards.webhooks.events import EventType
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -14,7 +14,6 @@ from backend.identity.rules import require_idempotency_key
 from backend.kernel.crypto import decrypt, encrypt, payload_hash
 from backend.kernel.ids import derived_id
 from backend.mongo.idempotency import Use
-from backend.rewards.events import from_payload
 from backend.rewards.webhooks import rules
 from backend.rewards.webhooks.calling import Caller
 from backend.rewards.webhooks.errors import (
@@ -23,6 +22,7 @@ from backend.rewards.webhooks.errors import (
     UnknownDeliveryError,
     UnknownEndpointError,
 )
+from backend.rewards.webhooks.events import from_payload
 from backend.rewards.webhooks.model import (
     Delivery,
     DeliveryId,
