@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from backend.identity.tokens import Tokens
     from backend.kernel.ids import ActionId, CitizenId
     from backend.ledger.model import OwnerId, Page
+    from backend.rewards.merchants.model import Desk, Merchant, MerchantId
+    from backend.rewards.offers.model import Offer, OfferId
+    from backend.rewards.stock.model import Pot, PotId
+    from backend.rewards.vouchers.model import Voucher, VoucherId
     from backend.rules.service import RuleBook
     from backend.runtime import Services
 
@@ -36,6 +40,11 @@ class Context:
     citizens: DataLoader[CitizenId, Citizen | None] = field(init=False)
     pages: DataLoader[OwnerId, Page] = field(init=False)
     books: DataLoader[None, RuleBook] = field(init=False)
+    vouchers: DataLoader[VoucherId, Voucher | None] = field(init=False)
+    desks: DataLoader[None, Desk | None] = field(init=False)
+    merchants: DataLoader[MerchantId, Merchant | None] = field(init=False)
+    offers: DataLoader[OfferId, Offer | None] = field(init=False)
+    pots: DataLoader[PotId, Pot | None] = field(init=False)
 
     def __post_init__(self) -> None:
         """Make the loaders; each batches what is asked for in one tick of the loop.
@@ -46,6 +55,11 @@ class Context:
         self.citizens = DataLoader(self._load_citizens, cache=False)
         self.pages = DataLoader(self._load_pages, cache=False)
         self.books = DataLoader(self._load_books, cache=False)
+        self.vouchers = DataLoader(self._load_vouchers, cache=False)
+        self.desks = DataLoader(self._load_desks, cache=False)
+        self.merchants = DataLoader(self._load_merchants, cache=False)
+        self.offers = DataLoader(self._load_offers, cache=False)
+        self.pots = DataLoader(self._load_pots, cache=False)
 
     async def _load_actions(self, ids: list[ActionId]) -> list[Action | None]:
         found = await self.services.actions.find_actions(ids)
@@ -61,6 +75,29 @@ class Context:
 
     async def _load_books(self, asked: list[None]) -> list[RuleBook]:
         return [await self.services.rules.book()] * len(asked)
+
+    async def _load_vouchers(self, ids: list[VoucherId]) -> list[Voucher | None]:
+        found = await self.services.rewards.vouchers.find(list(dict.fromkeys(ids)))
+        return [found.get(voucher) for voucher in ids]
+
+    async def _load_desks(self, asked: list[None]) -> list[Desk | None]:
+        try:
+            desk = await self.services.rewards.merchants.desk(self.require_principal())
+        except ForbiddenError:
+            desk = None
+        return [desk] * len(asked)
+
+    async def _load_merchants(self, ids: list[MerchantId]) -> list[Merchant | None]:
+        found = await self.services.rewards.merchants.find_merchants(ids)
+        return [found.get(merchant) for merchant in ids]
+
+    async def _load_offers(self, ids: list[OfferId]) -> list[Offer | None]:
+        found = await self.services.rewards.offers.find_offers(ids)
+        return [found.get(offer) for offer in ids]
+
+    async def _load_pots(self, ids: list[PotId]) -> list[Pot | None]:
+        found = await self.services.rewards.pots.find(list(dict.fromkeys(ids)))
+        return [found.get(pot) for pot in ids]
 
     async def book(self) -> RuleBook:
         """The rule book as it stands now."""
@@ -84,6 +121,15 @@ class Context:
         """Whether the principal may see this citizen's data: the citizen and staff may."""
         principal = self.principal
         return principal is not None and (principal.citizen == citizen or bool(principal.staff_roles))
+
+    async def may_see_voucher(self, voucher: Voucher) -> bool:
+        """Whether the principal may see the voucher: its citizen, staff, and who works at its merchant."""
+        if self.principal is None:
+            return False
+        if self.may_see(voucher.citizen):
+            return True
+        desk = await self.desks.load(None)
+        return desk is not None and desk.merchant.id == voucher.merchant
 
     def require_sight(self, citizen: CitizenId) -> None:
         """Let pass who may see this citizen's data.

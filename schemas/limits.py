@@ -62,6 +62,17 @@ LIST_SIZES = {
     "RecordedActions.results": MAX_BATCH,
     "RestatementCount.unrestatable": MAX_NAMED,
     "RestatementEstimate.largest": MAX_NAMED,
+    "MerchantAccount.contracts": 5,
+    "MerchantAccount.members": 50,
+    "MerchantAccount.shops": 10,
+    "MerchantDesk.captured": 100,
+    "MerchantDesk.webhookEndpoints": 10,
+    "MerchantProfile.shops": 10,
+    "Offer.shops": 10,
+    "OfferAudience.districts": 10,
+    "OfferTerms.shops": 10,
+    "OfferTerms.windows": 7,
+    "OfferWindow.weekdays": 7,
     "ProgrammeLimit.categories": 9,
     "Rule.versions": 20,
     "RuleDraft.limits": 10,
@@ -70,6 +81,12 @@ LIST_SIZES = {
     "RuleProblems.problems": 10,
     "RuleVersion.caps": 5,
     "RuleVersion.multipliers": 5,
+    "Shop.hours": 14,
+    "Voucher.captures": 5,
+    "Voucher.refunds": 5,
+    "Voucher.shops": 5,
+    "WebhookDelivery.tries": 10,
+    "WebhookEndpoint.types": 3,
 }
 # What reading a field costs by itself, in fields, where that is far more than showing it.
 READ_COSTS = {
@@ -77,10 +94,18 @@ READ_COSTS = {
     "Citizen.family": 20,
     "Citizen.periodStatement": 1_000,
     "Query.block": 50,
+    # Near a place it looks at every offer within the radius.
+    "Query.offers": 200,
     "Query.provenance": 1_000,
     "Query.receipt": 500,
     # Looks through all actions.
     "RuleDraft.affected": 1_000,
+    # Reads the book from the statement's beginning, or from the cursor.
+    "Statement.lines": 100,
+    "Voucher.partnerCode": 20,
+    # Drawing a QR code takes five milliseconds.
+    "VoucherCode.png": 100,
+    "VoucherCode.svg": 100,
 }
 
 

@@ -23,6 +23,7 @@ import backend.ledger.errors
 import backend.rewards.merchants.errors
 import backend.rewards.offers.errors
 import backend.rewards.settlement.errors
+import backend.rewards.stock.errors
 import backend.rewards.vouchers.errors
 import backend.rewards.webhooks.errors
 import backend.rules.refusals
@@ -47,6 +48,7 @@ MODULES: tuple[ModuleType, ...] = (
     backend.rewards.merchants.errors,
     backend.rewards.offers.errors,
     backend.rewards.settlement.errors,
+    backend.rewards.stock.errors,
     backend.rewards.vouchers.errors,
     backend.rewards.webhooks.errors,
 )

@@ -16,7 +16,10 @@ from backend.rules.model import Campaign, Kind, Limit, Limits, RuleVersion
 from backend.rules.steps import Order
 from schemas.backtests import BacktestQueries
 from schemas.context import Info
+from schemas.counter import DisputeQueries
 from schemas.enums import Stage, Step, Subject
+from schemas.merchants import MerchantAdminQueries
+from schemas.offers import OfferAdminQueries
 from schemas.refusals import RuleProblemType, result_union
 from schemas.relay import Connection, connect_by_moment, page_span
 from schemas.restatements import RestatementQueries
@@ -24,6 +27,7 @@ from schemas.reviews import ReviewQueries
 from schemas.rule_inputs import BilingualInput, CampaignInput, KindInput, LimitsInput, RuleInput, to_wording
 from schemas.rules import CampaignType, KindType, LimitType, RuleVersionType
 from schemas.scalars import BigInt
+from schemas.settlements import SettlementAdminQueries
 from schemas.view import view
 
 
@@ -335,7 +339,15 @@ async def _draft(info: Info, subject: Subject, text: Any, given: Any) -> Draft:
 
 
 @strawberry.type
-class AdminQuery(BacktestQueries, ReviewQueries, RestatementQueries):
+class AdminQuery(
+    BacktestQueries,
+    DisputeQueries,
+    MerchantAdminQueries,
+    OfferAdminQueries,
+    ReviewQueries,
+    RestatementQueries,
+    SettlementAdminQueries,
+):
     """What staff read."""
 
     @strawberry.field(graphql_type=RuleDraftType | None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import strawberry
 from strawberry.extensions import AddValidationRules, MaxTokensLimiter
@@ -14,13 +16,23 @@ from backend.actions.model import Action
 from backend.identity.model import Citizen
 from backend.kernel.errors import InvalidInputError, Text
 from backend.kernel.ids import ActionId, CitizenId
+from backend.rewards.merchants.model import Merchant
+from backend.rewards.offers.model import Offer
+from backend.rewards.settlement.model import Statement
+from backend.rewards.vouchers.model import Voucher, VoucherId
 from schemas.actions import ActionsMutation, ActionsQuery, ActionsSubscription
 from schemas.backtests import BacktestsMutation, BacktestsSubscription
 from schemas.citizens import CitizensQuery, CitizenType, EnterpriseType, MerchantType, PartnerType, StaffType
 from schemas.context import Info
+from schemas.counter import CounterMutation
 from schemas.families import FamiliesMutation
 from schemas.faults import ShowErrors
 from schemas.limits import MAX_TOKENS, LimitRule
+from schemas.merchant_changes import MerchantsMutation
+from schemas.merchant_desk import MerchantDeskQuery
+from schemas.merchants import MerchantsQuery, find_public_merchant
+from schemas.offer_changes import OffersMutation
+from schemas.offers import OffersQuery, find_public_offer
 from schemas.points import PointsMutation
 from schemas.programme import ProgrammeQuery
 from schemas.provenance import ProvenanceQuery
@@ -32,9 +44,18 @@ from schemas.rule_drafts import AdminQueries, RuleDraftsMutation
 from schemas.rules import RulesQuery
 from schemas.scalars import SCALARS
 from schemas.sealing import SealingQuery
+from schemas.settlements import SettlementsMutation, find_statement
 from schemas.vouchers import VouchersMutation, VouchersSubscription
+from schemas.webhooks import WebhooksMutation
 
 SNAPSHOT = Path(__file__).with_name("schema.graphql")
+# What ``node`` may find.
+Found = Action | Citizen | Merchant | Offer | Statement | Voucher
+# What everybody may see, where it may be seen at all.
+PUBLIC: dict[str, Callable[[Info, Any], Awaitable[Found | None]]] = {
+    "Merchant": find_public_merchant,
+    "Offer": find_public_offer,
+}
 
 
 @strawberry.type
@@ -42,12 +63,12 @@ class NodeQuery:
     """Relay's entry points."""
 
     @strawberry.field(graphql_type=Node | None)
-    async def node(self, info: Info, id: strawberry.ID) -> Action | Citizen | None:  # noqa: A002 - Relay's name
+    async def node(self, info: Info, id: strawberry.ID) -> Found | None:  # noqa: A002 - Relay's name
         """Whatever has this global id; null where nothing has or the caller may not see it."""
         return await _find_node(info, id)
 
     @strawberry.field(graphql_type=list[Node | None])
-    async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Action | Citizen | None]:
+    async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Found | None]:
         """The same for up to 100 ids, in their order."""
         if len(ids) > MAX_PAGE:
             raise InvalidInputError("ids", Text(f"最多 {MAX_PAGE} 个", f"at most {MAX_PAGE}"))
@@ -55,19 +76,36 @@ class NodeQuery:
         return await asyncio.gather(*(_find_node(info, global_id) for global_id in ids))
 
 
-async def _find_node(info: Info, global_id: str) -> Action | Citizen | None:
+async def _find_node(info: Info, global_id: str) -> Found | None:
     type_name, local_id = from_global_id(global_id) or ("", "")
+    if type_name in PUBLIC:
+        return await PUBLIC[type_name](info, local_id)
     if type_name == "Action":
         action = await info.context.actions.load(ActionId(local_id))
         return action if action is not None and info.context.may_see(action.citizen) else None
     if type_name == "Citizen" and info.context.may_see(CitizenId(local_id)):
         return await info.context.citizens.load(CitizenId(local_id))
+    if type_name == "Statement":
+        return await find_statement(info, local_id)
+    if type_name == "Voucher":
+        voucher = await info.context.vouchers.load(VoucherId(local_id))
+        return voucher if voucher is not None and await info.context.may_see_voucher(voucher) else None
     return None
 
 
 @strawberry.type
 class Query(
-    ActionsQuery, AdminQueries, CitizensQuery, ProgrammeQuery, RulesQuery, SealingQuery, NodeQuery, ProvenanceQuery
+    ActionsQuery,
+    AdminQueries,
+    CitizensQuery,
+    MerchantDeskQuery,
+    MerchantsQuery,
+    NodeQuery,
+    OffersQuery,
+    ProgrammeQuery,
+    ProvenanceQuery,
+    RulesQuery,
+    SealingQuery,
 ):
     """What can be read."""
 
@@ -76,12 +114,17 @@ class Query(
 class Mutation(
     ActionsMutation,
     BacktestsMutation,
+    CounterMutation,
     FamiliesMutation,
+    MerchantsMutation,
+    OffersMutation,
     PointsMutation,
     RestatementsMutation,
     ReviewsMutation,
     RuleDraftsMutation,
+    SettlementsMutation,
     VouchersMutation,
+    WebhooksMutation,
 ):
     """What can be changed; every mutation takes one input and returns its success or a refusal."""
 

@@ -14,7 +14,6 @@ from backend.kernel.ids import CitizenId
 from backend.kernel.units import Ratio
 from backend.mongo.transactions import Transactions
 from backend.outbox.relay import Relay
-from backend.rewards.events import WEBHOOK_TOPIC
 from backend.rewards.merchants.model import (
     Contract,
     Cycle,
@@ -48,6 +47,7 @@ from backend.rewards.vouchers.ending import Ending
 from backend.rewards.vouchers.redeeming import Catalogue, Redeeming
 from backend.rewards.vouchers.refunding import Refunding
 from backend.rewards.vouchers.service import Vouchers
+from backend.rewards.webhooks.events import WEBHOOK_TOPIC
 from tests import factories
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from backend.rules.store import COLLECTIONS as RULE_COLLECTIONS
 from backend.runtime import COLLECTIONS, open_services
 from backend.settings import Settings
 from tests.api.client import Api
+from tests.api.sockets import Server, serving
 from tests.conftest import LEDGER_WATCH
 
 if TYPE_CHECKING:
@@ -90,3 +91,10 @@ async def api(services: Services) -> AsyncIterator[Api]:
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://tanhui.test") as http,
     ):
         yield Api(http)
+
+
+@pytest.fixture
+async def server(services: Services) -> AsyncIterator[Server]:
+    """The application behind a loopback port, for websockets."""
+    async with serving(services) as running:
+        yield running

@@ -81,6 +81,23 @@ BOUNDED_LISTS = {
     "RuleVersion.caps": "written in the rule profile",
     "RuleVersion.multipliers": "written in the rule",
     "Staff.roles": "three roles exist",
+    "Voucher.captures": "one an item",
+    "Voucher.refunds": "a few, each of points that were captured",
+    "Voucher.shops": "at most a hundred",
+    "WebhookDelivery.tries": "the last ten",
+    "WebhookEndpoint.types": "three exist",
+    "MerchantAccount.contracts": "at most a hundred",
+    "MerchantAccount.members": "at most 500, who left included",
+    "MerchantAccount.shops": "at most a hundred",
+    "MerchantProfile.shops": "at most a hundred",
+    "Offer.shops": "at most a hundred",
+    "OfferAudience.districts": "written in the preset",
+    "OfferTerms.shops": "at most a hundred",
+    "OfferTerms.windows": "at most 28",
+    "OfferWindow.weekdays": "seven exist",
+    "Shop.hours": "at most 28",
+    "MerchantDesk.captured": "at most 500",
+    "MerchantDesk.webhookEndpoints": "at most ten",
 }
 
 
@@ -214,12 +231,23 @@ def test_every_connection_takes_the_four_arguments() -> None:
     }
     assert set(found) == {
         "AdminQuery.backtests",
+        "AdminQuery.disputes",
+        "AdminQuery.merchantLog",
+        "AdminQuery.merchants",
+        "AdminQuery.offersToApprove",
         "AdminQuery.restatements",
         "AdminQuery.reviewQueue",
         "AdminQuery.ruleDrafts",
         "AdminQuery.ruleLog",
+        "AdminQuery.statements",
         "Citizen.actions",
         "Citizen.statement",
+        "Citizen.vouchers",
+        "MerchantDesk.offers",
+        "MerchantDesk.statements",
+        "MerchantDesk.webhookDeliveries",
+        "Query.offers",
+        "Statement.lines",
     }
     for arguments in found.values():
         assert arguments[-4:] == ["first", "after", "last", "before"]

@@ -19,13 +19,13 @@ from backend.kernel.units import Ratio
 from backend.ledger.model import POINTS, Posting, Transaction, TransactionKind, account_of, merchant_owner
 from backend.mongo.transactions import Transactions
 from backend.outbox.relay import Relay
-from backend.rewards.events import WEBHOOK_TOPIC
 from backend.rewards.merchants.documents import MEMBERS, MERCHANTS, merchant_to_document
 from backend.rewards.merchants.model import Contract, Cycle, Merchant, MerchantId, MerchantStage, Shop, ShopId
 from backend.rewards.offers.model import Bearer, OfferId, OfferKind
 from backend.rewards.settlement.service import Settlement
 from backend.rewards.vouchers.documents import VOUCHERS, voucher_to_document
 from backend.rewards.vouchers.model import Capture, Promise, Refund, Voucher, VoucherId, VoucherStatus
+from backend.rewards.webhooks.events import WEBHOOK_TOPIC
 from tests.conftest import dump
 from tests.factories import account, earning, posting
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import pytest
 
 from backend.identity.errors import ForbiddenError
 from backend.identity.model import Principal, PrincipalKind, StaffRole
-from backend.kernel.errors import BusyError, DomainError, IdempotencyConflictError, InvalidInputError, Text
+from backend.kernel.errors import DomainError, IdempotencyConflictError, InvalidInputError, Text
 from backend.kernel.units import Ratio
 from backend.rewards.merchants.errors import (
     CreditCodeTakenError,
@@ -402,55 +401,3 @@ async def test_merchants_are_listed_by_stage_and_page(market: Market, clock: Man
     assert await page(newer=places[3], newest=False) == names[1:3]
     assert await page(MerchantStage.REJECTED) == [rejected.id]
     assert await page(MerchantStage.APPROVED) == []
-
-
-async def race(*asked: Awaitable[Any]) -> tuple[int, set[str]]:
-    """How many of these succeeded when asked together, and why the others did not."""
-    outcomes = await asyncio.gather(*asked, return_exceptions=True)
-    failed = [type(outcome).__name__ for outcome in outcomes if isinstance(outcome, BaseException)]
-    return len(outcomes) - len(failed), set(failed)
-
-
-async def test_of_ten_who_register_one_credit_code_one_does(market: Market) -> None:
-    asked = [market.merchants.register(works(f"m{number}"), application(), key=KEY) for number in range(10)]
-    done, failed = await race(*asked)
-    assert done == 1
-    assert failed <= {"CreditCodeTakenError", BusyError.__name__}
-    assert len(await entries(market)) == 1
-
-
-async def test_a_login_begins_at_one_merchant_though_two_add_it(market: Market) -> None:
-    await market.approved()
-    await market.approved("wu", number=2)
-    done, failed = await race(
-        market.merchants.add_member(CHEN, None, "li", member_details(), key=KEY),
-        market.merchants.add_member(WU, None, "li", member_details(), key=KEY),
-    )
-    assert (done, failed) == (1, {"MemberTakenError"})
-
-
-async def test_two_owners_who_remove_each_other_leave_one(market: Market) -> None:
-    merchant = await market.approved()
-    await market.merchants.add_member(CHEN, None, "li", OWNER, key=KEY)
-    done, failed = await race(
-        market.merchants.remove_member(CHEN, None, "li", key=KEY),
-        market.merchants.remove_member(LI, None, "chen", key=KEY),
-    )
-    assert done == 1
-    assert failed <= {"ForbiddenError", "LastOwnerError"}
-    members = await market.merchants.list_members(ROOT, merchant.id)
-    assert sum(member.is_active for member in members) == 1
-
-
-async def test_ten_changes_at_once_are_all_noted(market: Market) -> None:
-    merchant = await market.approved()
-    done, _ = await race(
-        *(
-            market.merchants.add_member(CHEN, None, f"m{number}", member_details(), key=f"key-000{number}")
-            for number in range(10)
-        )
-    )
-    after = (await market.merchants.find_merchants([merchant.id]))[merchant.id]
-    assert done == 10
-    assert after.version == merchant.version + 10
-    assert len(await market.merchants.list_members(ROOT, merchant.id)) == 11

@@ -288,3 +288,36 @@ async def test_offers_of_the_programme_are_read_in_both_languages(market: Market
         assert await newest(market, OfferFilter(text=text)) == ["ＡＢ茶"]
     # No text reaches from one title into the other.
     assert await newest(market, OfferFilter(text="茶s")) == []
+
+
+async def test_nothing_nearer_is_missed_however_the_radius_is_searched(market: Market) -> None:
+    # Thirty shops along a road of six kilometres, an offer each, and one offer of all shops.
+    merchant = await market.approved(shops=0)
+    for number in range(30):
+        details = shop_details(lat_e6=LAT_E6 + number * KM_E6 // 5)
+        merchant = await market.merchants.save_shop(works("chen"), None, None, details, key=market.key())
+    base = await market.live(**titled("全部"))
+    made = [
+        dataclasses.replace(
+            base, id=OfferId(f"off_{number:06}"), terms=dataclasses.replace(base.terms, shops=(shop.id,))
+        )
+        for number, shop in enumerate(merchant.shops)
+    ]
+    await market.services.database.insert_many(OFFERS.name, [offer_to_document(offer) for offer in made])
+    search = market.offers.search
+    whole = await search.list_nearest(
+        EVERYTHING, dataclasses.replace(HERE, radius_m=7_000), limit=100, after=None, before=None, last=True
+    )
+    places = [(found.distance_m or 0, found.offer.id) for found in whole]
+    assert places == sorted(places)
+    assert len(places) == 31
+    assert places[-1][0] in {5_799, 5_800}
+    for radius_m in (1, 100, 500, 2_000, 7_000, 50_000):
+        near = dataclasses.replace(HERE, radius_m=radius_m)
+        within = [place for place in places if place[0] <= radius_m]
+        for limit in (1, 4, 31, 32):
+            for begin in (0, 1, 7, 20):
+                after = within[begin - 1] if 0 < begin <= len(within) else None
+                page = await search.list_nearest(EVERYTHING, near, limit=limit, after=after, before=None, last=False)
+                expected = within[begin if after else 0 :][:limit]
+                assert [(found.distance_m, found.offer.id) for found in page] == expected

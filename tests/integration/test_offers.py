@@ -19,10 +19,10 @@ from backend.rewards.offers.errors import (
     OfferStageError,
     SoldOutError,
     StaleOfferError,
-    StockTakenError,
     UnknownOfferError,
 )
 from backend.rewards.offers.model import OfferId, OfferStage, Stock, StockKind
+from backend.rewards.stock.errors import StockTakenError
 from backend.rewards.stock.model import Want, stock_pot
 from tests.conftest import dump
 from tests.factories import citizen
@@ -224,9 +224,11 @@ async def test_what_is_put_on_sale_is_looked_at_once_more(market: Market, clock:
 async def test_stock_grows_and_shrinks_by_what_is_free(market: Market, clock: ManualClock, kind: StockKind) -> None:
     live = await market.live(stock=Stock(kind, 10))
     day = local_date(clock.now(), market.services.programme.zone) if kind is DAILY else None
-    # Nobody has asked for any: there is no pot to change.
+    # Nobody has asked for any yet. Who has read the offer before opens no pot of ten now.
     assert (await market.offers.set_stock(CHEN, live.id, Stock(kind, 12), key="key-twelve")).revision == 2
-    await take(market, live.id, 4, 12, day)
+    await take(market, live.id, 4, 10, day)
+    held = await pot(market, live.id, day)
+    assert (held.total, held.free) == (12, 8)
     changed = await market.offers.set_stock(CHEN, live.id, Stock(kind, 5), key=KEY)
     assert (changed.terms.stock, changed.stage, changed.proposed) == (Stock(kind, 5), OfferStage.LIVE, None)
     held = await pot(market, live.id, day)
@@ -239,6 +241,24 @@ async def test_stock_grows_and_shrinks_by_what_is_free(market: Market, clock: Ma
     assert (held.total, held.free) == (100, 96)
     for wrong in (Stock(StockKind.UNLIMITED), Stock(kind, -1)):
         await market.refused(market.offers.set_stock(CHEN, live.id, wrong, key="key-0003"), InvalidInputError)
+
+
+async def test_a_draft_has_no_pot_yet_whose_size_could_stay(market: Market, clock: ManualClock) -> None:
+    drafts = [await market.draft(stock=stock) for stock in (Stock(TOTAL, 10), Stock(StockKind.UNLIMITED))]
+    codes = await market.draft(terms=code_terms)
+    for draft in drafts:
+        await market.offers.set_stock(CHEN, draft.id, draft.terms.stock, key=market.key())
+        await market.offers.update(CHEN, draft.id, offer_terms(clock.now(), stock=Stock(TOTAL, 20)), key=market.key())
+    await market.offers.add_codes(CHEN, codes.id, ["a", "b"], key=market.key())
+    assert await market.pots.find(stock_pot(offer.id) for offer in (*drafts, codes)) == {}
+    for draft in drafts:
+        waiting = await market.offers.submit(CHEN, draft.id, key=market.key())
+        await market.offers.approve(RITA, draft.id, seen=waiting.version, key=market.key())
+        await take(market, draft.id, 20, 20)
+    # On sale without bounds there is none either.
+    free = await market.live()
+    await market.offers.set_stock(CHEN, free.id, Stock(StockKind.UNLIMITED), key=market.key())
+    assert await market.pots.find([stock_pot(free.id)]) == {}
 
 
 async def test_tomorrow_has_the_new_daily_stock(market: Market, clock: ManualClock) -> None:

@@ -285,3 +285,19 @@ async def test_the_merchants_budget_of_a_period_is_spent_to_the_fen(street: Stre
     street.add(changed(street.offers[OfferId("coffee")], bearer=Bearer.MERCHANT))
     assert isinstance(await street.redeem("alice", key="redeem-0010"), Voucher)
     assert await findings(services) == []
+
+
+async def test_a_budget_agreed_anew_counts_at_once_and_takes_nothing_back(street: Street, services: Services) -> None:
+    now = services.clock.now()
+
+    async def redeem_under(budget: int, key: str) -> tuple[str, int, int]:
+        street.add(merchant(now, contracts=(contract(now, budget_fen=budget),)))
+        made = await street.redeem("alice", key=key)
+        [pot] = (await _pots(street)).values()
+        return getattr(made, "code", "MADE"), pot.total, pot.used
+
+    assert await redeem_under(21, "redeem-0001") == ("MADE", 21, 21)
+    assert await redeem_under(21, "redeem-0002") == ("BUDGET_SPENT", 21, 21)
+    assert await redeem_under(50, "redeem-0002") == ("MADE", 50, 42)
+    assert await redeem_under(10, "redeem-0003") == ("BUDGET_SPENT", 42, 42)
+    assert await findings(services) == []

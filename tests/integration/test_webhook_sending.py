@@ -12,7 +12,7 @@ import pytest
 
 from backend.kernel.ids import derived_id
 from backend.outbox.relay import write_item
-from backend.rewards.events import event_item
+from backend.rewards.webhooks.events import event_item
 from backend.rewards.webhooks.model import (
     DeliveryStage,
     DisabledReason,

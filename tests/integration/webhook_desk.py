@@ -11,9 +11,9 @@ from backend.kernel.ids import derived_id
 from backend.mongo.idempotency import IDEMPOTENCY_KEYS
 from backend.mongo.migrations import migrate
 from backend.outbox.relay import OUTBOX, Relay, write_item
-from backend.rewards.events import WEBHOOK_TOPIC, Event, EventType, event_item
 from backend.rewards.webhooks.calling import Caller
 from backend.rewards.webhooks.documents import COLLECTIONS
+from backend.rewards.webhooks.events import WEBHOOK_TOPIC, Event, EventType, event_item
 from backend.rewards.webhooks.model import (
     Delivery,
     DeliveryStage,

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
     Distance = tuple[int, OfferId]
 
+# A sixteenth and a quarter of the radius: in a city the first ring holds a page, so that nobody reads ten thousand
+# offers for twenty; more rings would only search more often for what is nowhere.
+RINGS = (4, 2)
+
 
 class OfferSearch:
     """Searches of one programme."""
@@ -77,19 +81,27 @@ class OfferSearch:
             place: distance_m(near.lat_e6, near.lon_e6, place.lat_e6, place.lon_e6)
             for place in await self._places(wanted.district, _box(near))
         }
-        within = {place: metres for place, metres in apart.items() if metres <= near.radius_m}
-        if not within:
-            return []
-        query = query_of(wanted, _merchants(within), self._clock.now())
-        candidates = await self._reads.find_candidates(in_shops(query, list(within)))
-        ordered = [
-            found
-            for found in sorted(_distances(candidates, within))
-            if (after is None or found > after) and (before is None or found < before)
-        ]
+        ordered: list[Distance] = []
+        for radius in _rings(near.radius_m, after, last=last):
+            within = {place: metres for place, metres in apart.items() if metres <= radius}
+            ordered = [
+                found
+                for found in await self._distances(wanted, within)
+                if (after is None or found > after) and (before is None or found < before)
+            ]
+            # Whatever is within the ring is found, so nothing beyond it comes before.
+            if len(ordered) >= limit:
+                break
         page = (ordered[-limit:] if limit else []) if last else ordered[:limit]
         offers = await self._offers.find_offers(offer for _, offer in page)
         return [FoundOffer(offers[offer], metres) for metres, offer in page if offer in offers]
+
+    async def _distances(self, wanted: OfferFilter, within: dict[ShopPlace, int]) -> list[Distance]:
+        """Offers that pass the filter and are handed over in these shops, the nearest first."""
+        if not within:
+            return []
+        query = query_of(wanted, _merchants(within), self._clock.now())
+        return sorted(_distances(await self._reads.find_candidates(in_shops(query, list(within))), within))
 
     async def _places(self, district: str | None, box: tuple[int, int, int, int] | None) -> list[ShopPlace]:
         """Shops in the district; those of a box are looked at again by distance."""
@@ -103,6 +115,13 @@ class OfferSearch:
             raise InvalidInputError("district", Text("不是本项目的区县", "not a district of this programme"))
         if wanted.affordable is not None:
             require_between("affordable", wanted.affordable, 0, MAX_POINTS)
+
+
+def _rings(radius_m: int, after: Distance | None, *, last: bool) -> list[int]:
+    """Radii to look in one after the other; none within which the page does not even begin."""
+    begins = after[0] if after else 0
+    inner = [] if last else [radius_m >> shift for shift in RINGS]
+    return [*(radius for radius in inner if radius > begins), radius_m]
 
 
 def _merchants(places: Iterable[ShopPlace]) -> list[MerchantId]:

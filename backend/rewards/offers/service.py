@@ -255,7 +255,7 @@ class Offers:
         return await self._reads.list_waiting(limit=limit, older=older, newer=newer, newest=newest)
 
     async def _move_pot(self, tx: Tx, before: Offer, after: Offer, now: datetime) -> None:
-        """Let the pot of an offer on sale follow its stock. Before that nobody can have asked it: it must not be made."""
+        """Let the pot of an offer on sale follow its stock; before that nobody can have asked it, and none is made."""
         stock = after.terms.stock
         if before.stage not in life.ON_SALE or stock.kind is StockKind.UNLIMITED:
             return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from backend.kernel.errors import UnavailableError
-from backend.rewards.stock.model import Reservation
+from backend.rewards.stock.model import Reservation, is_budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -45,7 +45,9 @@ class Pots:
         until = self._clock.now() + HOLD_FOR
 
         async def take(pot: PotId, want: Want) -> Reserved:
-            taken = await self._store.take(reservation, pot, want.units, until)
+            # A budget is what the contract in force says; stock changes by hand.
+            total = want.total if is_budget(pot) else None
+            taken = await self._store.take(reservation, pot, want.units, until, total=total)
             if taken is None:
                 await self._store.open(pot, want.total)
                 taken = await self._store.take(reservation, pot, want.units, until)

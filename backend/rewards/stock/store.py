@@ -92,17 +92,25 @@ class PotStore:
         """Make a pot that is asked for the first time."""
         await self._database.insert_many(POTS.name, [_new(pot, total)])
 
-    async def take(self, reservation: str, pot: PotId, units: int, until: datetime) -> Reserved | None:
-        """Set aside as many of the units as are free; None where the pot was never opened."""
+    async def take(
+        self, reservation: str, pot: PotId, units: int, until: datetime, *, total: int | None = None
+    ) -> Reserved | None:
+        """Set aside as many of the units as are free; None where the pot was never opened.
+
+        With ``total`` the pot is first made that large, or as large as what is taken already.
+        """
         taken = {"$min": ["$free", Int64(units)]}
         entry = {"id": reservation, "units": taken, "until": until}
+        gone = {"$subtract": ["$total", "$free"]}
+        sized = {"$max": [Int64(0), {"$subtract": [Int64(total), gone]}]} if total is not None else "$free"
         change = [
+            {"$set": {"free": sized, "total": {"$add": [gone, sized]}}},
             {
                 "$set": {
                     "free": {"$subtract": ["$free", taken]},
                     "pending": {"$cond": [{"$gt": ["$free", 0]}, {"$concatArrays": ["$pending", [entry]]}, "$pending"]},
                 }
-            }
+            },
         ]
         found = await self._database.find_one_and_update(POTS.name, {"_id": pot}, change)
         if found is None:

@@ -88,7 +88,7 @@ class Counter:
             TooManyCodesError, CodeInvalidError, CodeExpiredError: in this order.
         """
         desk = await self._desk_of(principal)
-        async with self._counting(desk):
+        async with self._counting(desk, code):
             voucher, read = await self._find(desk, code)
             found = (await self._reads.find_many([voucher]))[voucher]
             self._step(read, found, self._clock.now())
@@ -115,7 +115,7 @@ class Counter:
             raise MerchantStageError(desk.merchant.id, desk.merchant.stage)
         counter = _shop(desk, shop)
         use = Use(str(principal), "captureVoucher", key, payload_hash([code, items, shop]))
-        async with self._counting(desk):
+        async with self._counting(desk, code):
             voucher, read = await self._find(desk, code)
 
             def decide(before: Voucher, now: datetime) -> Change:
@@ -153,18 +153,30 @@ class Counter:
             raise WrongShopError
 
     @asynccontextmanager
-    async def _counting(self, desk: Desk) -> AsyncIterator[None]:
-        """Count wrong codes against the member, and let nobody go on who gave too many."""
+    async def _counting(self, desk: Desk, code: str) -> AsyncIterator[None]:
+        """Count wrong codes against the member, and let nobody go on who gave too many.
+
+        Four digits can be guessed: such a code is counted before it is looked at, so that many at once are no more
+        guesses than one after the other.
+        """
         now = self._clock.now()
-        span = (now - _EPOCH) // TRIES_SPAN
-        name = f"{desk.member.id}:{span}"
-        if await self._reads.count_tries(name) >= MAX_TRIES:
+        name, expires_at = f"{desk.member.id}:{(now - _EPOCH) // TRIES_SPAN}", now + TRIES_SPAN
+        is_guess = codes.is_typed(code)
+        if is_guess:
+            tries = await self._reads.note_try(name, 1, expires_at=expires_at)
+        else:
+            tries = await self._reads.count_tries(name) + 1
+        if tries > MAX_TRIES:
             raise TooManyCodesError(MAX_TRIES, TRIES_SPAN // timedelta(minutes=1))
+        is_wrong = False
         try:
             yield
         except CodeInvalidError:
-            await self._reads.note_try(name, expires_at=now + TRIES_SPAN)
+            is_wrong = True
             raise
+        finally:
+            if is_wrong is not is_guess:
+                await self._reads.note_try(name, 1 if is_wrong else -1, expires_at=expires_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ VOUCHERS = Collection(
 NUMBERS = Collection("voucher_numbers", record({"_id": TEXT, "voucher": TEXT, "citizen": TEXT, "merchant": TEXT}))
 TRIES = Collection(
     "voucher_tries",
-    record({"_id": TEXT, "count": AMOUNT, "expires_at": MOMENT}),
+    record({"_id": TEXT, "count": COUNTER, "expires_at": MOMENT}),
     (Index("expires_at", [("expires_at", 1)], expire_after_s=0),),
 )
 COLLECTIONS = (VOUCHERS, NUMBERS, TRIES)

@@ -155,10 +155,12 @@ class VoucherReads:
         found = await self._database.find_one(TRIES.name, {"_id": name})
         return int(found["count"]) if found else 0
 
-    async def note_try(self, name: str, *, expires_at: datetime) -> None:
-        """Note one more wrong code."""
-        change: Document = {"$inc": {"count": Int64(1)}, "$setOnInsert": {"expires_at": expires_at}}
-        await self._database.update_one(TRIES.name, {"_id": name}, change, upsert=True)
+    async def note_try(self, name: str, count: int, *, expires_at: datetime) -> int:
+        """Note one wrong code more, or one less; how many are noted then."""
+        change: Document = {"$inc": {"count": Int64(count)}, "$setOnInsert": {"expires_at": expires_at}}
+        found = await self._database.find_one_and_update(TRIES.name, {"_id": name}, change, upsert=True)
+        assert found is not None
+        return int(found["count"])
 
     async def _page(self, query: Mapping[str, Any], *, moment: str, **span: Any) -> list[Voucher]:
         """A page by that moment, newest first."""

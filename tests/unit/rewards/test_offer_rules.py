@@ -52,7 +52,8 @@ def checked(terms: OfferTerms, codes: int = 0) -> OfferTerms:
         {},
         {"title": Text("茶" * 40, "t" * 80), "text": Text("", ""), "handover": Text("", "")},
         {"text": Text("茶" * 2_000, "a\n\nb")},
-        {"price_points": 1, "cash_fen": 10**8, "items": 100},
+        {"price_points": 100, "cash_fen": 10**8, "items": 100},
+        {"price_points": 1},
         {"price_points": 10**9, "voucher_days": 0, "refund_days": 0},
         {"voucher_days": 366, "refund_days": 366},
         {"stock": Stock(TOTAL, 10**7)},
@@ -91,6 +92,8 @@ def test_terms_within_the_bounds_stay_as_they_are(changes: dict[str, Any]) -> No
         ("cashFen", {"cash_fen": 10**8 + 1}),
         ("items", {"items": 0}),
         ("items", {"items": 101}),
+        # An item is worth a point at least.
+        ("items", {"items": 3, "price_points": 2}),
         ("voucherDays", {"voucher_days": -1}),
         ("voucherDays", {"voucher_days": 367}),
         ("refundDays", {"refund_days": 367}),

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.kernel.errors import InvalidInputError, Language
-from backend.rewards.events import Event, EventType, event_item, from_payload, to_payload
 from backend.rewards.webhooks import rules
+from backend.rewards.webhooks.events import Event, EventType, event_item, from_payload, to_payload
 from backend.rewards.webhooks.model import Endpoint, EndpointDraft, EndpointId, EndpointStage, Fault
 from backend.rewards.webhooks.rules import Answer, Target
 
