@@ -346,8 +346,8 @@ class ActionsSubscription:
             raise ForbiddenError(Text("订阅低碳行为", "actionSettled"))
         async with info.context.services.channels.listen(citizen_channel(principal.citizen)) as events:
             while True:
-                info.context.require_principal()  # a websocket can outlive its token
                 ids = [ActionId(event["action"]) for event in await next_events(events)]
+                info.context.require_principal()  # a websocket can outlive its token
                 settled = await info.context.services.actions.find_actions(ids) if ids else {}
                 for action in map(settled.get, ids):
                     if action is not None and action.citizen == principal.citizen:

@@ -22,6 +22,7 @@ from rich.table import Table
 from backend.actions.model import Status
 from backend.audit import audit_books
 from backend.cli import proof
+from backend.cli.cafe import Coffee, seed_cafe
 from backend.cli.city import City, seed_city
 from backend.cli.client import Client
 from backend.cli.console import OUT, grams, quiet_logs, with_services
@@ -35,7 +36,6 @@ from schemas.relay import to_global_id
 
 if TYPE_CHECKING:
     from backend.actions.model import Total
-    from backend.kernel.ids import CitizenId
     from backend.ledger.audit.findings import Audit
     from backend.runtime import Services
 
@@ -106,15 +106,16 @@ class _Show:
         date = local_date(now, services.programme.zone) - timedelta(days=2)
         day = plan_day(self._folder / "samples", day=date, zone=services.programme.zone, now=now, citizens=CITIZENS)
         city = await seed_city(services, CITIZENS)
+        await seed_cafe(services)
         await services.identity.bind(
             {ExternalId("metro-afc", card): city.citizens[number] for card, number in day.cards.items()}
         )
-        OUT.print(f"{CITIZENS} citizens, {len(city.partner_tokens)} partners; playing {date} from {day.origin}")
+        OUT.print(f"{CITIZENS} citizens, {len(city.partner_tokens)} partners, a café; playing {date} from {day.origin}")
         async with httpx.AsyncClient(timeout=30) as http:
             await self._play(http, services, city, day)
             totals = await _settled_totals(services)
             best = await self._show_people(http, services, city)
-            is_proven = await self._prove(http, services, city.citizens[best], self._phone(http, services, city, best))
+            is_proven = await self._drink_and_prove(http, services, self._phone(http, services, city, best))
         _show_totals(totals)
         audit = await audit_books(services)
         figures = {**self._figures(totals, audit), "receipt": "verified" if is_proven else "does not verify"}
@@ -203,8 +204,9 @@ class _Show:
                     if not left:
                         return
 
-    async def _prove(self, http: httpx.AsyncClient, services: Services, citizen: CitizenId, phone: Client) -> bool:
-        taken = await proof.spend(services, citizen, phone)
+    async def _drink_and_prove(self, http: httpx.AsyncClient, services: Services, phone: Client) -> bool:
+        """A coffee for points, and the proof of where they came from and that they were spent."""
+        taken = await Coffee(http, self._url, services, phone).drink()
         await proof.trace(phone, taken)
         return await proof.verify(services, http, self._url, phone, taken, self._folder)
 

@@ -1,64 +1,25 @@
-"""The demo's second half: points are held and spent, traced to their acts, sealed, and the receipt verified offline."""
+"""The demo's last act: points that were spent are traced to their acts, sealed, and the receipt verified offline."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from backend.cli.console import OUT
-from backend.ledger.model import (
-    POINTS,
-    HoldRef,
-    OwnerId,
-    Posting,
-    Transaction,
-    TransactionKind,
-    account_of,
-    citizen_owner,
-)
 from backend.ledger.sealing import receipts
 
 if TYPE_CHECKING:
     import httpx
 
     from backend.cli.client import Client
-    from backend.kernel.ids import CitizenId, TransactionId
+    from backend.kernel.ids import TransactionId
     from backend.runtime import Services
 
-PRICE, TAKEN, REFUNDED = 30, 25, 5
-SHOP = OwnerId("merchant:cafe")
-HELD_FOR = timedelta(minutes=15)
 VERIFIER = Path(__file__).parents[2] / "docs" / "verify_receipt.py"
-
-
-async def spend(services: Services, citizen: CitizenId, phone: Client) -> TransactionId:
-    """Hold points for a shop, let it take a part, give some back; the transaction that took them."""
-    owner = citizen_owner(citizen)
-    ways = account_of(owner, POINTS), account_of(SHOP, POINTS)
-    table = Table("step", "balance", "available", "held", title=f"{PRICE} points at a café")
-
-    async def post(step: str, kind: TransactionKind, amount: int, **particulars: Any) -> TransactionId:
-        payer, payee = ways if kind is not TransactionKind.REVERSE else ways[::-1]
-        posting = Posting(from_account=payer, to_account=payee, asset=POINTS, amount=amount)
-        transaction = Transaction(
-            key=f"demo:{step}:{owner}", kind=kind, postings=(posting,), cause={"shop": SHOP}, **particulars
-        )
-        await services.ledger.post(transaction)
-        person = (await phone.call("Home", {"first": 1}))["viewer"]
-        figures = (person[name] for name in ("pointsBalance", "pointsAvailable", "pointsHeld"))
-        table.add_row(step, *(f"{figure:,}" for figure in figures))
-        return transaction.id
-
-    held = await post(f"hold {PRICE}", TransactionKind.HOLD, PRICE, expires_at=services.clock.now() + HELD_FOR)
-    taken = await post(f"post {TAKEN} of them", TransactionKind.POST, TAKEN, hold=HoldRef(owner, held))
-    await post(f"refund {REFUNDED}", TransactionKind.REVERSE, REFUNDED, corrects=taken)
-    OUT.print(table)
-    return taken
 
 
 async def trace(phone: Client, transaction: TransactionId) -> int:

@@ -14,7 +14,7 @@ import typer
 import uvicorn
 from rich.table import Table
 
-from backend.cli.city import seed_city
+from backend.cli.cafe import seed_demo
 from backend.cli.console import OUT, quiet_logs, service_logs, with_services
 from backend.mongo.embedded import find_mongod
 from backend.process.errors import ServerError
@@ -30,7 +30,7 @@ def up(
     data: Annotated[Path, typer.Option(help="Folder of the embedded servers' data.")] = Path(".tanhui"),
     ephemeral: Annotated[bool, typer.Option(help="Use a temporary folder and remove it at the end.")] = False,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 2,
-    demo: Annotated[bool, typer.Option(help="Register demo citizens and partners, and print their tokens.")] = False,
+    demo: Annotated[bool, typer.Option(help="Register demo citizens, partners and a café, and print tokens.")] = False,
 ) -> None:
     """Serve everything on this machine until Ctrl-C."""
     quiet_logs()
@@ -48,7 +48,7 @@ def up(
             f"  MongoDB {stack.settings.mongodb_url}\n  Valkey  {stack.settings.valkey_url}\n  logs    {data / 'logs'}"
         )
         if demo:
-            city = with_services(stack.settings, seed_city)
+            city = with_services(stack.settings, seed_demo)
             OUT.print("\nDemo logins (send as [bold]Authorization: Bearer …[/]):")
             for who, token in city.tokens.items():
                 OUT.print(f"  [cyan]{who}[/]\n    {token}", soft_wrap=True, highlight=False)

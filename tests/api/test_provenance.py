@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from backend.kernel.ids import SHARD_COUNT, ShardNumber
-from backend.ledger.model import POINTS, OwnerId, account_of
+from backend.ledger.model import MINTS, POINTS, OwnerId, Transaction, TransactionKind, account_of
 from backend.mongo.transactions import Transactions
 from tests.api.documents import RECORD, ride, written
 from tests.conftest import dump
-from tests.factories import earning, paying, reversal, shop, spending, transfer
+from tests.factories import earning, paying, posting, reversal, shop, spending, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from backend.ledger.model import Transaction
     from backend.mongo.transactions import Tx
     from backend.runtime import Services
     from tests.api.client import Api
@@ -162,13 +161,14 @@ async def test_who_is_not_concerned_is_told_what_is_told_of_nothing(
 
 async def test_an_enterprise_sees_its_part(api: Api, services: Services, token_for: Callable[..., str]) -> None:
     firm = account_of(OwnerId("enterprise:steelworks"), POINTS)
-    prize = paying("prize", shop(), firm, 70)
+    granted = posting(MINTS[POINTS], firm, 70)
+    prize = Transaction(key="prize", kind=TransactionKind.EARN, postings=(granted,))
     sale = paying("sale", firm, account_of(OwnerId("citizen:alice"), POINTS), 30)
     for transaction in (prize, sale):
         await services.ledger.post(transaction)
     found = await ask(api, prize.id, token_for("enterprise", "steelworks"))
     assert found == {
-        "origins": [origin(prize.id, "TRANSFER", None, 70)],
+        "origins": [origin(prize.id, "EARN", None, 70)],
         "uses": [use(sale, "citizen:*:points", 30)],
         "unspent": 40,
     }

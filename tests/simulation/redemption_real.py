@@ -1,0 +1,253 @@
+"""The model's requests sent to the real services of two processes, and what these hold, in the model's words.
+
+Decides nothing about right answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from backend.kernel.clock import ManualClock
+from backend.kernel.errors import DomainError, TransientError
+from backend.kernel.ids import CitizenId
+from backend.ledger.model import POINTS
+from backend.rewards.offers.model import Bearer, CitizenLimits, OfferId, OfferKind, Stock, StockKind
+from backend.rewards.vouchers import codes
+from backend.rewards.vouchers.documents import voucher_from_document
+from backend.rewards.vouchers.invariants import audit_vouchers
+from backend.runtime import open_services
+from tests import factories
+from tests.counters import KEY, Street, cashier, contract, merchant, offer
+from tests.simulation.redemption_model import (
+    BORN,
+    BUDGETS,
+    CLOSES,
+    GOODS,
+    ROOT,
+    STEP_S,
+    Answer,
+    Cancel,
+    Capture,
+    Complain,
+    Decide,
+    Goods,
+    Redeem,
+    Refund,
+    Request,
+    Ticket,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from backend.identity.model import Principal
+    from backend.rewards.offers.model import Offer
+    from backend.rewards.vouchers.model import Voucher
+    from backend.runtime import Services
+    from backend.settings import Settings
+
+NAMES = ("alice", "bob", "carol")
+MERCHANTS = ("cafe", "bakery")
+CHANGING = ("ledger_", "voucher", "stock_", "idempotency_keys", "outbox")
+DATA = {
+    "LIMIT_REACHED": ("limit",),
+    "SOLD_OUT": ("left",),
+    "INSUFFICIENT_POINTS": ("needed", "available"),
+    "ITEMS_EXCEEDED": ("asked", "left"),
+    "REFUND_EXCEEDED": ("asked", "left"),
+}
+Dump = dict[str, dict[str, Any]]
+
+
+def offered(name: str, goods: Goods, now: datetime) -> Offer:
+    """The offer that promises so."""
+    bounds = ((StockKind.TOTAL, goods.total), (StockKind.DAILY, goods.daily), (StockKind.UNLIMITED, 0))
+    return offer(
+        now,
+        name,
+        of=goods.merchant,
+        kind=OfferKind(goods.kind),
+        price_points=goods.price,
+        items=goods.items,
+        stock=next(Stock(kind, units) for kind, units in bounds if units is not None),
+        limits=CitizenLimits(goods.per_day, goods.in_all),
+        bearer=Bearer.PROGRAMME if goods.is_paid else Bearer.MERCHANT,
+        valid_to=CLOSES,
+        voucher_days=goods.days,
+        refund_days=goods.refund_days,
+    )
+
+
+def furnished(services: Services) -> Street:
+    """A process's doors to vouchers over the model's goods."""
+    street = Street(services)
+    for name in MERCHANTS:
+        street.add(merchant(BORN, name, contracts=(contract(BORN, budget_fen=BUDGETS.get(name)),)))
+    street.add(*(offered(name, goods, BORN) for name, goods in GOODS.items()))
+    return street
+
+
+@dataclass
+class RealStreets:
+    """Two processes' doors to the same vouchers, called from code that knows no loop."""
+
+    runner: asyncio.Runner
+    services: Services
+    clock: ManualClock
+    streets: Sequence[Street] = ()
+    vouchers: dict[Ticket, Voucher] = field(default_factory=dict)
+
+    def run(self, call: Coroutine[Any, Any, Any]) -> Any:
+        return self.runner.run(call)
+
+    def clear(self) -> None:
+        for name in self.run(self.services.database.raw.list_collection_names()):
+            if name.startswith(CHANGING):
+                self.run(self.services.database.raw[name].delete_many({}))
+        self.clock.current = BORN
+        self.vouchers.clear()
+        self.streets = [furnished(self.services) for _ in range(2)]
+
+    def ask(self, request: Request) -> Answer:
+        return self.ask_together([request])[0]
+
+    def ask_together(self, requests: Sequence[Request]) -> list[Answer]:
+        """All at the same moment, by turns to the one process and the other; the answers in their order."""
+
+        async def together() -> list[Answer]:
+            both = self.streets
+            told = await asyncio.gather(*(self.answer(both[n % 2], one) for n, one in enumerate(requests)))
+            await asyncio.gather(*(street.changing.flush() for street in both))
+            return told
+
+        answers: list[Answer] = self.run(together())
+        return answers
+
+    async def answer(self, street: Street, request: Request) -> Answer:
+        """``OK`` and the voucher as it is answered, or the refusal with its figures."""
+        call = self.calls(street, request)
+        while True:
+            try:
+                voucher = await call()
+            except TransientError:
+                continue
+            except DomainError as error:
+                return (error.code, *(getattr(error, name) for name in DATA.get(error.code, ())))
+            ticket = (request.name, request.key) if isinstance(request, Redeem) else request.ticket
+            self.vouchers[ticket] = voucher
+            return ("OK", *ticket, *told(voucher))
+
+    def calls(self, street: Street, request: Request) -> Any:
+        """The request as a call that can be made again."""
+        key: dict[str, Any] = {"key": request.key}
+        if isinstance(request, Redeem):
+            who = factories.citizen(request.name)
+            return lambda: street.vouchers.redeem(who, OfferId(request.offer), request.units, **key)
+        voucher = self.vouchers[request.ticket].id
+        who, staff = factories.citizen(request.name), factories.ADMIN
+        match request:
+            case Cancel():
+                return lambda: street.vouchers.cancel(who, voucher, **key)
+            case Capture():
+                code, items = self.code(request), request.items
+                return lambda: street.counter.capture(member(request.name), code, items=items, shop=None, **key)
+            case Refund():
+                by = staff if request.name == ROOT else member(request.name)
+                return lambda: street.refunding.refund(by, voucher, request.points, "洒了", **key)
+            case Complain():
+                return lambda: street.refunding.dispute(who, voucher, "没拿到", **key)
+            case Decide():
+                return lambda: street.refunding.decide_dispute(staff, voucher, request.points, "已核实", **key)
+
+    def code(self, request: Capture) -> str:
+        voucher = self.vouchers[request.ticket]
+        shown_at = codes._EPOCH + timedelta(seconds=STEP_S * request.step)
+        token = codes.show(codes.secret_of(KEY, voucher.id), voucher.number, shown_at).token
+        return token[:-1] + ("A" if token[-1] != "A" else "B") if request.is_forged else token
+
+    def dump(self) -> Dump:
+        """Every document that a request could change."""
+
+        async def read() -> Dump:
+            database = self.services.database.raw
+            names = [one for one in await database.list_collection_names() if one.startswith(CHANGING)]
+            found = await asyncio.gather(*(database[name].find().to_list(None) for name in names))
+            return {name: {one["_id"]: one for one in many} for name, many in zip(names, found, strict=True)}
+
+        result: Dump = self.run(read())
+        return result
+
+    def pages(self) -> dict[str, Any]:
+        """Of each citizen: what can be spent, what is held, the free lots, the holds by voucher."""
+        of_hold = {voucher.hold: ticket for ticket, voucher in self.vouchers.items()}
+        found = self.run(self.services.ledger.find_pages([factories.owner(name) for name in NAMES]))
+        return {
+            name: (
+                page.available(POINTS, self.clock.now()),
+                page.held(POINTS),
+                {lot.expires_at: lot.amount for lot in page.lots},
+                {of_hold[hold.id]: {lot.expires_at: lot.amount for lot in hold.lots} for hold in page.holds},
+            )
+            for name, page in zip(NAMES, found.values(), strict=True)
+        }
+
+    def owed(self, name: str) -> tuple[int, int]:
+        """The merchant's points, and the fen that the book's causes say it is owed."""
+        ledger, until = self.services.ledger, self.clock.now() + timedelta(days=1)
+
+        async def fen() -> int:
+            told = ledger.stream_merchant(name, since=None, until=until)
+            return sum([int(one.transaction.cause["fen"]) async for one in told])
+
+        return self.run(ledger.merchant_balance(name, POINTS, until=None)), self.run(fen())
+
+    def findings(self) -> list[str]:
+        """What the auditors of book and vouchers find."""
+        return self.run(findings(self.services))  # type: ignore[no-any-return]
+
+
+async def findings(services: Services) -> list[str]:
+    """What the auditors of book and vouchers find."""
+    audit = await factories.replay(services)
+    async with services.database.snapshot() as snapshot:
+        await audit_vouchers(snapshot, audit)
+    return audit.findings
+
+
+def member(name: str) -> Principal:
+    """``merchant.cashier`` as principal."""
+    firm, _, cashiers_name = name.partition(".")
+    return cashier(cashiers_name, firm)
+
+
+def told(voucher: Voucher) -> tuple[object, ...]:
+    """How a voucher stands, in the model's words."""
+    fen = sum(one.fen for one in voucher.captures) - sum(one.fen for one in voucher.refunds)
+    stage = voucher.dispute.stage.value if voucher.dispute else None
+    captured, refunded = voucher.points_captured, voucher.points_refunded
+    return voucher.status.value, voucher.items_captured, captured, refunded, fen, stage
+
+
+def stored_vouchers(dump: Dump) -> Mapping[str, Voucher]:
+    """The stored vouchers by id."""
+    return {one: voucher_from_document(document) for one, document in dump["vouchers"].items()}
+
+
+@contextmanager
+def open_streets(chosen: Settings) -> Iterator[RealStreets]:
+    with asyncio.Runner() as runner:
+        clock = ManualClock(BORN)
+        stack = AsyncExitStack()
+        services = runner.run(stack.enter_async_context(open_services(chosen, clock)))
+        try:
+            real = RealStreets(runner, services, clock)
+            runner.run(services.identity.register_citizens({CitizenId(one): one for one in NAMES}))
+            yield real
+            runner.run(services.database.client.drop_database(chosen.database))
+        finally:
+            runner.run(stack.aclose())
