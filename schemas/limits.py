@@ -65,7 +65,7 @@ LIST_SIZES = {
     "MerchantAccount.contracts": 5,
     "MerchantAccount.members": 50,
     "MerchantAccount.shops": 10,
-    "MerchantDesk.captured": 100,
+    "MerchantDesk.captured": 500,
     "MerchantDesk.webhookEndpoints": 10,
     "MerchantProfile.shops": 10,
     "Offer.shops": 10,

@@ -14,6 +14,7 @@ from backend.ledger.model import POINTS
 from backend.rewards.merchants.model import MerchantStage, ShopId
 from backend.rewards.offers.model import OfferId, OfferKind, Stock, StockKind
 from backend.rewards.stock.model import stock_pot
+from backend.rewards.vouchers.codes import show
 from backend.rewards.vouchers.model import DisputeStage, Voucher, VoucherId, VoucherStatus
 from tests import factories
 from tests.conftest import dump
@@ -184,6 +185,23 @@ async def test_who_gives_many_wrong_codes_waits(street: Street, clock: ManualClo
     other = await street.redeem("alice", key="redeem-0002")
     clock.advance(timedelta(minutes=10))
     assert isinstance(await capture(street, other, key="capture-9998"), Voucher)
+
+
+async def test_many_cashiers_have_no_more_guesses_at_a_voucher_than_one(street: Street, services: Services) -> None:
+    voucher = await street.redeem("alice")
+    secret, now = street.vouchers.secret_of(voucher), services.clock.now()
+    good = {show(secret, voucher.number, now + timedelta(seconds=30 * late)).typed[-4:] for late in (-1, 0, 1)}
+    code = show(secret, voucher.number, now)
+    digits = [f"{number:04}" for number in range(20) if f"{number:04}" not in good]
+    wrong = [f"{code.typed[:-4]}{guess}" for guess in digits[:12]]
+    guesses = [
+        await capture(street, voucher, code=guess, by=cashier(f"c{number % 4}"), key=f"capture-{number:04}")
+        for number, guess in enumerate(wrong)
+    ]
+    assert Counter(one.code for one in guesses) == {"CODE_INVALID": 10, "TOO_MANY_CODES": 2}
+    typed = await capture(street, voucher, code=code.typed, by=cashier("dora"), key="capture-9998")
+    scanned = await capture(street, voucher, by=cashier("dora"), key="capture-9999")
+    assert (typed.code, scanned.status) == ("TOO_MANY_CODES", VoucherStatus.CAPTURED)
 
 
 COUNTERS = {

@@ -103,7 +103,7 @@ class PotStore:
         entry = {"id": reservation, "units": taken, "until": until}
         gone = {"$subtract": ["$total", "$free"]}
         sized = {"$max": [Int64(0), {"$subtract": [Int64(total), gone]}]} if total is not None else "$free"
-        change = [
+        change: list[Document] = [
             {"$set": {"free": sized, "total": {"$add": [gone, sized]}}},
             {
                 "$set": {

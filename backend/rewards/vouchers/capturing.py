@@ -25,6 +25,7 @@ from backend.rewards.merchants.errors import MerchantStageError, UnknownShopErro
 from backend.rewards.merchants.model import MerchantStage
 from backend.rewards.vouchers import codes, rules
 from backend.rewards.vouchers.changing import Change
+from backend.rewards.vouchers.codes import TypedProof
 from backend.rewards.vouchers.errors import (
     CodeExpiredError,
     CodeInvalidError,
@@ -157,16 +158,19 @@ class Counter:
         """Count wrong codes against the member, and let nobody go on who gave too many.
 
         Four digits can be guessed: such a code is counted before it is looked at, so that many at once are no more
-        guesses than one after the other.
+        guesses than one after the other; and against its voucher too, so that many members are no more than one.
         """
         now = self._clock.now()
-        name, expires_at = f"{desk.member.id}:{(now - _EPOCH) // TRIES_SPAN}", now + TRIES_SPAN
-        is_guess = codes.is_typed(code)
-        if is_guess:
-            tries = await self._reads.note_try(name, 1, expires_at=expires_at)
+        span, expires_at = (now - _EPOCH) // TRIES_SPAN, now + TRIES_SPAN
+        read = codes.read(code)
+        names = [f"{desk.member.id}:{span}"]
+        is_guess = read is not None and isinstance(read.proof, TypedProof)
+        if read is not None and is_guess:
+            names.append(f"#{read.number}:{span}")
+            tries = [await self._reads.note_try(name, 1, expires_at=expires_at) for name in names]
         else:
-            tries = await self._reads.count_tries(name) + 1
-        if tries > MAX_TRIES:
+            tries = [await self._reads.count_tries(names[0]) + 1]
+        if max(tries) > MAX_TRIES:
             raise TooManyCodesError(MAX_TRIES, TRIES_SPAN // timedelta(minutes=1))
         is_wrong = False
         try:
@@ -176,7 +180,8 @@ class Counter:
             raise
         finally:
             if is_wrong is not is_guess:
-                await self._reads.note_try(name, 1 if is_wrong else -1, expires_at=expires_at)
+                for name in names:
+                    await self._reads.note_try(name, 1 if is_wrong else -1, expires_at=expires_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,12 +140,6 @@ def read(text: str) -> ReadCode | None:
     return ReadCode(typed[1], TypedProof(typed[2])) if typed else None
 
 
-def is_typed(text: str) -> bool:
-    """Whether the text reads as a typed code, whose four digits one could guess."""
-    code = read(text)
-    return code is not None and isinstance(code.proof, TypedProof)
-
-
 def verify(code: ReadCode, secret: bytes, now: datetime) -> Verified | Fault:
     """Whether the code is of the voucher with this secret and of this minute.
 
