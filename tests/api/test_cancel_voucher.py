@@ -78,8 +78,8 @@ async def test_cancelling_is_refused_in_both_languages(api: Api, town: Town, clo
     await ask(api, "cancelVoucher", town.token("citizen"), voucher=voucher.id)
     over = (
         "VOUCHER_STATUS",
-        f"该券当前状态为 CANCELLED（兑换于 {made:%Y-%m-%d %H:%M:%S}），不能执行该操作",
-        f"the voucher is CANCELLED (redeemed {made:%Y-%m-%d %H:%M:%S}), so this cannot be done",
+        f"该券已取消（兑换于 {made:%Y-%m-%d %H:%M:%S}），不能执行该操作",
+        f"the voucher is cancelled (redeemed {made:%Y-%m-%d %H:%M:%S}), so this cannot be done",
     )
     await refused(api, town, "cancelVoucher", over, voucher=voucher.id, key="key-0002")
     other = await town.redeem()

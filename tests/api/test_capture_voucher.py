@@ -209,8 +209,8 @@ async def test_old_and_used_codes_are_told_apart(api: Api, town: Town, clock: Ma
     assert capture["at"] == shown(clock.now())
     told = (
         "VOUCHER_STATUS",
-        f"该券当前状态为 CAPTURED（{at:%Y-%m-%d %H:%M:%S}），不能执行该操作",
-        f"the voucher is CAPTURED (since {at:%Y-%m-%d %H:%M:%S}), so this cannot be done",
+        f"该券已核销（{at:%Y-%m-%d %H:%M:%S}），不能执行该操作",
+        f"the voucher is handed over (since {at:%Y-%m-%d %H:%M:%S}), so this cannot be done",
     )
     await refused(api, town, "captureVoucher", told, who="cashier", code=town.shown(voucher), key="key-0004")
 

@@ -106,8 +106,8 @@ async def test_a_complaint_is_refused_in_both_languages(api: Api, town: Town, cl
     given = {"voucher": voucher.id, "reason": "没拿到"}
     held = (
         "VOUCHER_STATUS",
-        f"该券当前状态为 HELD（兑换于 {made:%Y-%m-%d %H:%M:%S}），不能执行该操作",
-        f"the voucher is HELD (redeemed {made:%Y-%m-%d %H:%M:%S}), so this cannot be done",
+        f"该券尚未核销（兑换于 {made:%Y-%m-%d %H:%M:%S}），不能执行该操作",
+        f"the voucher is not handed over yet (redeemed {made:%Y-%m-%d %H:%M:%S}), so this cannot be done",
     )
     await refused(api, town, "disputeVoucher", held, **given)
     voucher = await town.capture(voucher)

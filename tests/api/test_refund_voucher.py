@@ -122,8 +122,8 @@ async def test_what_was_not_captured_or_too_long_ago_is_not_refunded(api: Api, t
     made = voucher.created_at.astimezone(town.services.programme.zone)
     held = (
         "VOUCHER_STATUS",
-        f"该券当前状态为 HELD（兑换于 {made:%Y-%m-%d %H:%M:%S}），不能执行该操作",
-        f"the voucher is HELD (redeemed {made:%Y-%m-%d %H:%M:%S}), so this cannot be done",
+        f"该券尚未核销（兑换于 {made:%Y-%m-%d %H:%M:%S}），不能执行该操作",
+        f"the voucher is not handed over yet (redeemed {made:%Y-%m-%d %H:%M:%S}), so this cannot be done",
     )
     given = {"voucher": voucher.id, "reason": "洒了"}
     await refused(api, town, "refundVoucher", held, who="cashier", **given)

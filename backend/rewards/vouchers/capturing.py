@@ -34,12 +34,11 @@ from backend.rewards.vouchers.errors import (
     TooManyCodesError,
     VoucherExpiredError,
     WrongShopError,
-    WrongVoucherStatusError,
 )
 from backend.rewards.vouchers.making import moving, owed
 from backend.rewards.vouchers.model import OPEN, Capture, VoucherStatus
 from backend.rewards.vouchers.store import VoucherReads
-from backend.rewards.vouchers.telling import since
+from backend.rewards.vouchers.telling import wrong_status
 from backend.rewards.webhooks.events import EventType
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ class Counter:
 
     def _require_capturable(self, voucher: Voucher, step: int, shop: ShopId | None, now: datetime) -> None:
         if voucher.status not in OPEN:
-            raise WrongVoucherStatusError(voucher.status, since(voucher, self._zone))
+            raise wrong_status(voucher, now, self._zone)
         if voucher.expires_at <= now:
             raise VoucherExpiredError
         if step <= voucher.last_step:

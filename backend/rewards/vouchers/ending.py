@@ -14,10 +14,10 @@ from backend.ledger.expiry import lapse
 from backend.ledger.model import HoldRef, Transaction, TransactionKind, citizen_owner
 from backend.rewards.stock.store import PotWrites
 from backend.rewards.vouchers.changing import Change
-from backend.rewards.vouchers.errors import VoucherExpiredError, WrongVoucherStatusError
+from backend.rewards.vouchers.errors import VoucherExpiredError
 from backend.rewards.vouchers.model import OPEN, VoucherStatus
 from backend.rewards.vouchers.store import VoucherReads, VoucherWrites
-from backend.rewards.vouchers.telling import since
+from backend.rewards.vouchers.telling import wrong_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +43,7 @@ def cancelling(voucher: Voucher, now: datetime, zone: ZoneInfo) -> Change:
         WrongVoucherStatusError, VoucherExpiredError: nothing is held any more.
     """
     if voucher.status not in OPEN:
-        raise WrongVoucherStatusError(voucher.status, since(voucher, zone))
+        raise wrong_status(voucher, now, zone)
     if voucher.expires_at <= now:
         raise VoucherExpiredError
     void = Transaction(

@@ -83,11 +83,12 @@ class WrongVoucherStatusError(Refusal):
     """The voucher does not stand so that this could be done: used up, cancelled, refunded."""
 
     status: str
+    standing: Text
     since: Text
 
     code = "VOUCHER_STATUS"
-    zh = "该券当前状态为 {status}（{since}），不能执行该操作"
-    en = "the voucher is {status} ({since}), so this cannot be done"
+    zh = "该券{standing}（{since}），不能执行该操作"
+    en = "the voucher is {standing} ({since}), so this cannot be done"
 
 
 @dataclass(eq=False)

@@ -31,11 +31,10 @@ from backend.rewards.vouchers.errors import (
     RefundClosedError,
     RefundExceededError,
     UnknownVoucherError,
-    WrongVoucherStatusError,
 )
 from backend.rewards.vouchers.making import moving, owed
 from backend.rewards.vouchers.model import OPEN, Dispute, DisputeStage, Refund, VoucherStatus
-from backend.rewards.vouchers.telling import since
+from backend.rewards.vouchers.telling import wrong_status
 from backend.rewards.webhooks.events import EventType
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ class Refunding:
             if desk is not None and before.merchant != desk.merchant.id:
                 raise UnknownVoucherError
             if not before.captures:
-                raise WrongVoucherStatusError(before.status_at(now), since(before, self._zone))
+                raise wrong_status(before, now, self._zone)
             days = before.promise.refund_days
             if desk is not None and now >= before.captures[-1].at + timedelta(days=days):
                 raise RefundClosedError(days)
@@ -117,7 +116,7 @@ class Refunding:
             if before.citizen != principal.citizen:
                 raise UnknownVoucherError
             if not before.captures:
-                raise WrongVoucherStatusError(before.status_at(now), since(before, self._zone))
+                raise wrong_status(before, now, self._zone)
             if before.dispute is not None:
                 raise DisputeExistsError(before.dispute.stage)
             if now >= before.captures[-1].at + timedelta(days=DISPUTE_DAYS):
