@@ -1,4 +1,4 @@
-"""The audits of a process: the whole one, of book, seals, actions and vouchers at one instant, and following."""
+"""The audits of a process: of book, seals, actions, vouchers and statements at one instant, and following."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from backend.actions.invariants import ActionsAudit
 from backend.ledger.audit.follow import Following
 from backend.ledger.audit.whole import audit_ledger
 from backend.ledger.lots import PointsPolicy
+from backend.rewards.settlement.invariants import audit_settlement
 from backend.rewards.vouchers.invariants import audit_vouchers
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ async def audit_books(services: Services, on_progress: Callable[[int], None] | N
         explains = ActionsAudit(snapshot, services.rules.book, services.programme.zone)
         audit = await audit_ledger(snapshot, on_progress, policy=points_policy(services), explains=explains)
         await audit_vouchers(snapshot, audit)
+        await audit_settlement(snapshot, audit)
         return audit
 
 

@@ -68,6 +68,7 @@ CaptureVoucherResult: Any = result_union(
     merchant_errors.UnknownShopError,
     errors.TooManyCodesError,
     errors.CodeInvalidError,
+    errors.TypedCodeLockedError,
     errors.CodeExpiredError,
     errors.WrongVoucherStatusError,
     errors.VoucherExpiredError,
@@ -107,6 +108,7 @@ VoucherLookupResult: Any = result_union(
     VoucherType,
     errors.TooManyCodesError,
     errors.CodeInvalidError,
+    errors.TypedCodeLockedError,
     errors.CodeExpiredError,
 )
 

@@ -245,7 +245,10 @@ class MerchantsMutation:
 
     @strawberry.mutation(graphql_type=AgreeContractResult)
     async def agree_contract(self, info: Info, input: MerchantContractInput) -> Merchant:  # noqa: A002
-        """Agree a further contract, from now or a later moment on; for administrators."""
+        """Agree a further contract, from now or a later moment on; for administrators.
+
+        With another cycle it begins where a period of the cycle before ends: by itself, where no beginning is given.
+        """
         principal, merchant = info.context.require_principal(), merchant_id_of(input.merchant)
         merchants = info.context.services.rewards.merchants
         return await merchants.agree(principal, merchant, _contract(input.contract), key=input.idempotency_key)
@@ -260,7 +263,7 @@ class MerchantsMutation:
 
     @strawberry.mutation(graphql_type=RemoveShopResult)
     async def remove_shop(self, info: Info, input: RemoveShopInput) -> Merchant:  # noqa: A002
-        """Close a shop to which no cashier is bound; for owners and administrators."""
+        """Close a shop to which no cashier is bound and that no offer names; for owners and administrators."""
         principal, merchant = info.context.require_principal(), own_or_named(input.merchant)
         merchants = info.context.services.rewards.merchants
         return await merchants.remove_shop(principal, merchant, shop_id_of(input.shop), key=input.idempotency_key)
@@ -282,7 +285,7 @@ class MerchantsMutation:
 
     @strawberry.mutation(graphql_type=RemoveMemberResult)
     async def remove_member(self, info: Info, input: RemoveMemberInput) -> Merchant:  # noqa: A002
-        """Let somebody work there no more, at once; for owners and administrators."""
+        """Let somebody work there no more, at once; for owners, administrators and whoever leaves."""
         principal, merchant = info.context.require_principal(), own_or_named(input.merchant)
         merchants = info.context.services.rewards.merchants
         return await merchants.remove_member(principal, merchant, input.login, key=input.idempotency_key)

@@ -230,7 +230,10 @@ class FoundOfferType:
 
 @view(of=Offer, name="ManagedOffer")
 class ManagedOfferType:
-    """An offer as its merchant and staff see it; ``proposed`` takes the place of ``terms`` when it is approved."""
+    """An offer as its merchant and staff see it; ``proposed`` takes the place of ``terms`` when it is approved.
+
+    Only staff resume an offer that is ``paused_by_staff``.
+    """
 
     stage: OfferStage
     reason: str | None
@@ -238,6 +241,7 @@ class ManagedOfferType:
     version: int
     created_at: datetime
     submitted_at: datetime | None
+    paused_by_staff: bool
     terms: OfferTermsType
     proposed: OfferTermsType | None
 

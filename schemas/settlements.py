@@ -185,6 +185,12 @@ class StatementType(Node):
         """By how much it is not reconciled; null where it is."""
         return None if parent.difference.is_nothing else parent.difference
 
+    @strawberry.field(graphql_type=DifferenceType | None)
+    @staticmethod
+    def explained(parent: strawberry.Parent[Statement]) -> Difference | None:
+        """What the vouchers know beyond the book, for which the reason of this correction accounts."""
+        return parent.explained if parent.explains else None
+
     @strawberry.field
     @staticmethod
     def made_by(parent: strawberry.Parent[Statement], info: Info) -> str | None:

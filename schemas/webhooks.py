@@ -10,6 +10,8 @@ import strawberry
 
 from backend.kernel.clock import to_milliseconds
 from backend.kernel.errors import IdempotencyConflictError, InvalidInputError
+from backend.rewards.merchants.errors import MerchantStageError
+from backend.rewards.merchants.model import MerchantStage
 from backend.rewards.webhooks import errors
 from backend.rewards.webhooks.model import (
     Delivery,
@@ -182,19 +184,30 @@ class ReplayDeadWebhooksInput:
 ANY = (IdempotencyConflictError, InvalidInputError)
 NOWHERE = (errors.UnknownEndpointError, errors.EndpointDisabledError)
 CreateWebhookEndpointResult: Any = result_union(
-    "CreateWebhookEndpointResult", SecretType, errors.TooManyEndpointsError, errors.UnknownEndpointError, *ANY
+    "CreateWebhookEndpointResult",
+    SecretType,
+    MerchantStageError,
+    errors.TooManyEndpointsError,
+    errors.UnknownEndpointError,
+    *ANY,
 )
 UpdateWebhookEndpointResult: Any = result_union(
-    "UpdateWebhookEndpointResult", EndpointType, errors.UnknownEndpointError, *ANY
+    "UpdateWebhookEndpointResult", EndpointType, MerchantStageError, errors.UnknownEndpointError, *ANY
 )
 RotateWebhookSecretResult: Any = result_union(
-    "RotateWebhookSecretResult", SecretType, errors.UnknownEndpointError, *ANY
+    "RotateWebhookSecretResult", SecretType, errors.UnknownEndpointError, errors.OldSecretInForceError, *ANY
 )
 DeleteWebhookEndpointResult: Any = result_union(
     "DeleteWebhookEndpointResult", WebhookEndpointDeleted, errors.UnknownEndpointError, *ANY
 )
 TestWebhookEndpointResult: Any = result_union(
-    "TestWebhookEndpointResult", DeliveryType, *NOWHERE, errors.UnknownDeliveryError, *ANY
+    "TestWebhookEndpointResult",
+    DeliveryType,
+    MerchantStageError,
+    *NOWHERE,
+    errors.TooManyTestsError,
+    errors.UnknownDeliveryError,
+    *ANY,
 )
 ReplayWebhookDeliveryResult: Any = result_union(
     "ReplayWebhookDeliveryResult", DeliveryType, errors.UnknownDeliveryError, *NOWHERE, *ANY
@@ -202,11 +215,17 @@ ReplayWebhookDeliveryResult: Any = result_union(
 ReplayDeadWebhooksResult: Any = result_union("ReplayDeadWebhooksResult", DeadWebhooksReplayed, *NOWHERE, *ANY)
 
 
-async def _merchant(info: Info) -> tuple[str, str]:
-    """The merchant that the caller owns, and the caller as actor."""
+async def _merchant(info: Info, *, calls: bool = False) -> tuple[str, str]:
+    """The merchant that the caller owns, and the caller as actor; who wants to be called must be approved.
+
+    Raises:
+        MerchantStageError: the merchant is not.
+    """
     principal = info.context.require_principal()
-    desk = await info.context.services.rewards.merchants.owner_desk(principal)
-    return desk.merchant.id, str(principal)
+    merchant = (await info.context.services.rewards.merchants.owner_desk(principal)).merchant
+    if calls and merchant.stage is not MerchantStage.APPROVED:
+        raise MerchantStageError(merchant.id, merchant.stage)
+    return merchant.id, str(principal)
 
 
 @strawberry.type
@@ -215,16 +234,16 @@ class WebhooksMutation:
 
     @strawberry.mutation(graphql_type=CreateWebhookEndpointResult)
     async def create_webhook_endpoint(self, info: Info, input: CreateWebhookEndpointInput) -> ShownEndpoint:  # noqa: A002
-        """Let an address be called from now on; at most ten a merchant."""
-        merchant, actor = await _merchant(info)
+        """Let an address be called from now on, of an approved merchant; at most ten each."""
+        merchant, actor = await _merchant(info, calls=True)
         draft = EndpointDraft(input.url, frozenset(input.types), input.description)
         webhooks = info.context.services.rewards.webhooks
         return await webhooks.create_endpoint(merchant, draft, actor=actor, key=input.idempotency_key)
 
     @strawberry.mutation(graphql_type=UpdateWebhookEndpointResult)
     async def update_webhook_endpoint(self, info: Info, input: UpdateWebhookEndpointInput) -> Endpoint:  # noqa: A002
-        """Write an endpoint anew, or disable or enable it."""
-        merchant, actor = await _merchant(info)
+        """Write an endpoint anew, or disable or enable it; what is active is an approved merchant's."""
+        merchant, actor = await _merchant(info, calls=input.stage is EndpointStage.ACTIVE)
         draft = EndpointDraft(input.url, frozenset(input.types), input.description, input.stage)
         return await info.context.services.rewards.webhooks.update_endpoint(
             merchant, EndpointId(input.endpoint), draft, actor=actor, key=input.idempotency_key
@@ -232,7 +251,7 @@ class WebhooksMutation:
 
     @strawberry.mutation(graphql_type=RotateWebhookSecretResult)
     async def rotate_webhook_secret(self, info: Info, input: RotateWebhookSecretInput) -> ShownEndpoint:  # noqa: A002
-        """Give an endpoint a new secret; for 24 hours calls are signed with the old one, too."""
+        """Give an endpoint a new secret; for 24 hours calls are signed with the old one, too, and no other is given."""
         merchant, actor = await _merchant(info)
         return await info.context.services.rewards.webhooks.rotate_secret(
             merchant, EndpointId(input.endpoint), actor=actor, key=input.idempotency_key
@@ -253,8 +272,8 @@ class WebhooksMutation:
 
     @strawberry.mutation(graphql_type=TestWebhookEndpointResult)
     async def test_webhook_endpoint(self, info: Info, input: TestWebhookEndpointInput) -> Delivery:  # noqa: A002
-        """Send an event that stands for nothing, to see whether the merchant's system hears."""
-        merchant, actor = await _merchant(info)
+        """Send an event that stands for nothing, to see whether an approved merchant's system hears; once a minute."""
+        merchant, actor = await _merchant(info, calls=True)
         return await info.context.services.rewards.webhooks.send_test(
             merchant, EndpointId(input.endpoint), actor=actor, key=input.idempotency_key
         )

@@ -5,6 +5,7 @@ Servers are real. A write to the ledger outside a transaction fails the test tha
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from pymongo import MongoClient, monitoring
 from backend.identity.model import Principal, PrincipalKind, StaffRole
 from backend.kernel.clock import ManualClock, SystemClock
 from backend.mongo.embedded import EmbeddedMongo
+from backend.mongo.migrations import MIGRATIONS
 from backend.runtime import Services, open_services
 from backend.settings import Settings
 from backend.valkey.embedded import EmbeddedValkey
@@ -22,6 +24,8 @@ from backend.valkey.embedded import EmbeddedValkey
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
+
+    from backend.mongo.client import Database
 
 WRITES = frozenset({"insert", "update", "delete", "findAndModify"})
 
@@ -73,12 +77,17 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]
         yield server
 
 
+@pytest.fixture(scope="session")
+def empty_databases() -> list[str]:
+    """Names of databases that are declared and empty: making one takes longer than most tests."""
+    return []
+
+
 @pytest.fixture
-def settings(mongo: EmbeddedMongo, valkey: EmbeddedValkey, tmp_path: Path) -> Settings:
+def settings(mongo: EmbeddedMongo, valkey: EmbeddedValkey, tmp_path: Path, empty_databases: list[str]) -> Settings:
     """Settings of a programme with a database of its own."""
-    return Settings(
-        mongodb_url=mongo.url, valkey_url=valkey.url, data_dir=tmp_path, database=f"test_{uuid.uuid4().hex[:16]}"
-    )
+    database = empty_databases.pop() if empty_databases else f"test_{uuid.uuid4().hex[:16]}"
+    return Settings(mongodb_url=mongo.url, valkey_url=valkey.url, data_dir=tmp_path, database=database)
 
 
 @pytest.fixture
@@ -88,14 +97,23 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-async def services(settings: Settings, clock: ManualClock) -> AsyncIterator[Services]:
-    """Services on a fresh database, dropped afterwards."""
+async def services(settings: Settings, clock: ManualClock, empty_databases: list[str]) -> AsyncIterator[Services]:
+    """Services on an empty database, emptied afterwards."""
     LEDGER_WATCH.strays.clear()
     async with open_services(settings, clock) as opened:
         await opened.valkey.flushdb()
         yield opened
-        await opened.database.client.drop_database(settings.database)
-    assert LEDGER_WATCH.strays == []
+        strays = list(LEDGER_WATCH.strays)
+        await opened.rewards.flush()
+        await _empty(opened.database)
+    empty_databases.append(settings.database)
+    assert strays == []
+
+
+async def _empty(database: Database) -> None:
+    """Delete every document but those that say how the database is declared."""
+    names = await database.raw.list_collection_names()
+    await asyncio.gather(*(database.raw[name].delete_many({}) for name in names if name != MIGRATIONS.name))
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from backend.identity.model import Principal, PrincipalKind
 from backend.kernel.errors import Text
 from backend.kernel.ids import CitizenId
 from backend.kernel.units import Ratio
-from backend.mongo.transactions import Transactions
+from backend.ledger.model import POINTS
+from backend.mongo.transactions import Transactions, Tx
 from backend.outbox.relay import Relay
 from backend.rewards.merchants.model import (
     Contract,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backend.outbox.relay import Item
-    from backend.rewards.vouchers.model import VoucherId
+    from backend.rewards.vouchers.model import Voucher, VoucherId
     from backend.runtime import Services
 
 KEY = bytes(range(32))
@@ -190,8 +191,8 @@ class Street:
             **shared,
         )
         self.vouchers = Vouchers(redeeming=self.redeeming, changing=self.changing, give_code=self._give_code, **shared)
-        self.counter = Counter(changing=self.changing, desk_of=self._desk_of, **shared)
-        self.refunding = Refunding(changing=self.changing, desk_of=self._desk_of, zone=services.programme.zone)
+        self.counter = Counter(changing=self.changing, desks=self, **shared)
+        self.refunding = Refunding(changing=self.changing, desks=self, zone=services.programme.zone)
         self.ending = Ending(services.database, transactions, services.ledger, services.clock, self.changing)
 
     def add(self, *things: Merchant | Offer) -> None:
@@ -228,7 +229,8 @@ class Street:
     async def _give_code(self, offer: OfferId, voucher: VoucherId) -> str:
         return self.codes.setdefault(voucher, f"{offer}-{len(self.codes)}")
 
-    async def _desk_of(self, principal: Principal) -> Desk:
+    async def desk(self, principal: Principal) -> Desk:
+        """Who is at work: a login says where."""
         firm, _, name = principal.id.partition(".")
         if principal.kind is not PrincipalKind.MERCHANT or MerchantId(firm) not in self.merchants:
             raise ForbiddenError(Text("柜台", "the counter"))
@@ -236,6 +238,10 @@ class Street:
         found = self.merchants[MerchantId(firm)]
         member = Member(id=principal.id, merchant=found.id, name=name, role=role, shop=None, is_active=True)
         return Desk(found, member)
+
+    async def desk_within(self, tx: Tx, principal: Principal) -> Desk:
+        """The same as a transaction sees it."""
+        return await self.desk(principal)
 
     async def _hear(self, item: Item) -> None:
         self.heard += item.payload
@@ -258,3 +264,16 @@ def changed(thing: Any, **changes: Any) -> Any:
         mine = {name: changes.pop(name) for name in list(changes) if hasattr(thing, name)}
         return dataclasses.replace(thing, terms=dataclasses.replace(thing.terms, **changes), **mine)
     return dataclasses.replace(thing, **changes)
+
+
+async def capture(street: Street, voucher: Voucher, **changes: Any) -> Any:
+    """The voucher after its code was captured, or why it was not."""
+    given = {"items": None, "shop": ShopId("east"), "key": "capture-0001", **changes}
+    code = given.pop("code", None) or await street.shown(voucher.id)
+    return await answer(street.counter.capture(given.pop("by", cashier()), code, **given))
+
+
+async def points(services: Services) -> tuple[int, int]:
+    """What alice can spend and what is held."""
+    page = await services.ledger.get_page(factories.owner())
+    return page.available(POINTS, services.clock.now()), page.held(POINTS)

@@ -67,6 +67,17 @@ class IdempotencyKeys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def is_used(self, use: Use) -> bool:
+        """Whether the key took its effect with the same payload.
+
+        Raises:
+            IdempotencyConflictError: it did with another payload.
+        """
+        found = await self._database.find_one(IDEMPOTENCY_KEYS.name, {"_id": use.id})
+        if found is not None and found["payload"] != use.payload:
+            raise IdempotencyConflictError(use.key)
+        return found is not None
+
     async def release(self, uses: Sequence[Use]) -> None:
         """Forget keys whose request was refused after all, so that a corrected request may use them."""
         for use in uses:

@@ -11,6 +11,7 @@ from backend.rewards.offers.codes import OfferCodes
 from backend.rewards.offers.documents import COLLECTIONS as OFFER_COLLECTIONS
 from backend.rewards.offers.pictures import Pictures
 from backend.rewards.offers.service import Offers
+from backend.rewards.offers.store import find_offer_at
 from backend.rewards.settlement.documents import COLLECTIONS as SETTLEMENT_COLLECTIONS
 from backend.rewards.settlement.service import Settlement
 from backend.rewards.stock.service import Pots
@@ -96,7 +97,9 @@ def open_rewards(
     """The rooms, joined; ``tell`` lets a citizen's phones know that a voucher of theirs has changed."""
     stored: dict[str, Any] = {"database": database, "clock": clock}
     posting: dict[str, Any] = {"transactions": transactions, "ledger": ledger, "clock": clock}
-    merchants = Merchants(transactions=transactions, districts=districts, **stored)
+    merchants = Merchants(
+        transactions=transactions, zone=zone, districts=districts, find_offer_at=find_offer_at, **stored
+    )
     codes = OfferCodes(database, clock, key=keys.codes, lookup_key=keys.lookup)
     offers = Offers(transactions=transactions, zone=zone, districts=districts, codes=codes, **stored)
     pots = Pots(PotStore(database), clock)
@@ -117,8 +120,8 @@ def open_rewards(
         pictures=Pictures(database, clock),
         pots=pots,
         vouchers=Vouchers(redeeming=redeeming, give_code=codes.give, **at_hand),
-        counter=Counter(desk_of=merchants.desk, **at_hand),
-        refunding=Refunding(changing=changing, desk_of=merchants.desk, zone=zone),
+        counter=Counter(desks=merchants, **at_hand),
+        refunding=Refunding(changing=changing, desks=merchants, zone=zone),
         ending=Ending(database, transactions, ledger, clock, changing),
         settlement=Settlement(database=database, merchants=merchants, relay=relay, zone=zone, **posting),
         webhooks=webhooks,

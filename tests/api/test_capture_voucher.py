@@ -164,7 +164,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], Told]] = {
     "no code": ({"code": "hello"}, INVALID),
     "a forged code": ({"code": FORGED}, INVALID),
     "a long text": ({"code": "9" * 5_000}, INVALID),
-    "no items": ({"items": 0}, ("INVALID_INPUT", "字段 items 无效：1–2000", "field items is invalid: 1–2000")),
+    "no items": ({"items": 0}, ("INVALID_INPUT", "字段 items 无效：1–100", "field items is invalid: 1–100")),
     "a short key": (
         {"key": "1234567"},
         (
@@ -226,8 +226,8 @@ async def test_a_voucher_that_is_over_a_wrong_shop_and_a_suspended_merchant(
     wrong = ("WRONG_SHOP", "该券不适用于本门店", "the voucher is not for this shop")
     shop = to_global_id("Shop", west.id)
     await refused(api, town, "captureVoucher", wrong, who="cashier", code=town.shown(voucher), shop=shop)
-    # Who does not say where they stand, stands nowhere in particular.
-    await refused(api, town, "captureVoucher", wrong, who="cashier", code=town.shown(voucher))
+    where = ("INVALID_INPUT", "字段 shop 无效：请指明门店", "field shop is invalid: name the shop")
+    await refused(api, town, "captureVoucher", where, who="cashier", code=town.shown(voucher))
     bound = member_details(shop=west.id)
     await merchants.change_member(works(OWNER), None, CASHIER, bound, key=town.key())
     told = ("UNKNOWN_SHOP", f"该商户没有门店 {east.id}", f"the merchant has no shop {east.id}")
@@ -279,7 +279,9 @@ async def test_a_hundred_guesses_at_once_are_ten(api: Api, town: Town, services:
             for digits in wrong
         )
     )
-    assert Counter(map(outcome, answers)) == {"CODE_INVALID": 10, "TOO_MANY_CODES": 90}
+    told = Counter(map(outcome, answers))
+    # Who comes while ten are being looked at does not know yet, and may ask again.
+    assert (told["CODE_INVALID"], set(told) - {"BUSY", "TOO_MANY_CODES"}) == (10, {"CODE_INVALID"})
     assert await snapshot(town) == before
 
 

@@ -127,8 +127,10 @@ async def to_change(market: Market) -> Inputs:
 
 
 async def to_remove(market: Market) -> Inputs:
-    """Chen sells, and li is to leave."""
-    return {**await selling(market), "login": "li"}
+    """Chen sells, and the second cashier zhao is to leave."""
+    given = await selling(market)
+    await market.merchants.add_member(works("chen"), None, "zhao", member_details(), key=market.key())
+    return {**given, "login": "zhao"}
 
 
 BOTH = (OWNER, ADMIN)
@@ -230,7 +232,16 @@ async def in_use(market: Market) -> Inputs:
     return given
 
 
+async def offered(market: Market) -> Inputs:
+    """An offer on sale names the shop."""
+    given = await with_shop(market)
+    desk = await market.merchants.desk(works("chen"))
+    await market.live(shops=(desk.merchant.shops[0].id,))
+    return given
+
+
 UNKNOWN = {"merchant": "mer_none"}
+HUGE = {"contract": contract(budgetFen=str(2**63 - 1))}
 BAD_RATE = {"contract": contract(rate={"numerator": 0, "denominator": 1})}
 NO_RATE = {"contract": contract(rate={"numerator": 1, "denominator": 0})}
 # Mutation, how to make ready, what to send else, the refusal; all by an administrator but where it says so.
@@ -242,6 +253,7 @@ REFUSED: list[tuple[str, Any, Inputs, str]] = [
     ("approveMerchant", selling, {"contract": contract()}, "MERCHANT_STAGE"),
     ("approveMerchant", to_approve, BAD_RATE, "INVALID_INPUT"),
     ("approveMerchant", to_approve, NO_RATE, "INVALID_INPUT"),
+    ("approveMerchant", to_approve, HUGE, "INVALID_INPUT"),
     ("rejectMerchant", to_reject, UNKNOWN, "UNKNOWN_MERCHANT"),
     ("rejectMerchant", to_suspend, {}, "MERCHANT_STAGE"),
     ("rejectMerchant", to_reject, {"reason": ""}, "INVALID_INPUT"),
@@ -265,9 +277,11 @@ REFUSED: list[tuple[str, Any, Inputs, str]] = [
     ("removeShop", closed, {"shop": "shop_none"}, "MERCHANT_STAGE"),
     ("removeShop", with_shop, {"shop": "shop_none"}, "UNKNOWN_SHOP"),
     ("removeShop", in_use, {}, "SHOP_IN_USE"),
+    ("removeShop", offered, {}, "SHOP_IN_USE"),
     ("removeShop", with_shop, {"idempotencyKey": "short"}, "INVALID_INPUT"),
     ("addMember", to_add, UNKNOWN, "UNKNOWN_MERCHANT"),
     ("addMember", closed, {"login": "zhao", "name": "x", "role": "OWNER"}, "MERCHANT_STAGE"),
+    ("addMember", applied, {"login": "zhao", "name": "x", "role": "OWNER"}, "MERCHANT_STAGE"),
     ("addMember", to_add, {"login": "li"}, "MEMBER_TAKEN"),
     ("addMember", to_add, {"login": "wu"}, "MEMBER_TAKEN"),
     ("addMember", to_add, {"shop": "shop_none"}, "UNKNOWN_SHOP"),
@@ -305,6 +319,30 @@ async def test_what_cannot_be_is_refused_with_its_code_and_changes_nothing(
     told = await refused(services, CASES[name], api, token_for(*ADMIN), given)
     assert told[0] == code
     assert told[1] != told[2]
+
+
+async def test_a_number_beyond_64_bits_is_no_variable(
+    api: Api, services: Services, market: Market, token_for: Token
+) -> None:
+    given, before = await to_approve(market), await dump(services)
+    for name in ("approveMerchant", "agreeContract"):
+        for value in (2**63, str(2**63), str(-(2**63) - 1)):
+            for wrong in ({"budgetFen": value}, {"rate": {"numerator": value, "denominator": 1}}):
+                sent = {**given, "contract": contract(**wrong)}
+                answer = await CASES[name].ask(api, token_for(*ADMIN), sent)
+                assert "BigInt needs a whole number" in answer.body["errors"][0]["message"]
+    assert await dump(services) == before
+
+
+async def test_a_cashier_leaves_by_herself(api: Api, services: Services, market: Market, token_for: Token) -> None:
+    await selling(market)
+    remove, li = CASES["removeMember"], token_for("merchant", "li")
+    assert (await remove.ask(api, li, {"login": "li"})).result["__typename"] == "MerchantAccount"
+    before = await dump(services)
+    assert (await remove.ask(api, li, {"login": "li", "idempotencyKey": "key-api-0002"})).code == "FORBIDDEN"
+    alone = await remove.ask(api, token_for(*OWNER), {"login": "chen"})
+    assert alone.result["code"] == "LAST_OWNER"
+    assert await dump(services) == before
 
 
 async def test_refusals_say_why_in_both_languages(

@@ -108,6 +108,12 @@ async def paused(market: Market) -> Inputs:
     return named(await market.offers.pause(CHEN, offer.id, key=market.key()))
 
 
+async def withheld(market: Market) -> Inputs:
+    """An offer that staff took off sale for a while."""
+    offer = await market.live()
+    return named(await market.offers.pause(ROOT, offer.id, key=market.key()))
+
+
 async def ended(market: Market) -> Inputs:
     """An offer off sale for good."""
     offer = await market.live()
@@ -251,6 +257,7 @@ REFUSED: list[tuple[str, Any, bool, Inputs, str]] = [
     ("pauseOffer", live, False, SHORT, "INVALID_INPUT"),
     ("resumeOffer", paused, False, UNKNOWN, "UNKNOWN_OFFER"),
     ("resumeOffer", live, False, {}, "OFFER_STAGE"),
+    ("resumeOffer", withheld, False, {}, "STAFF_PAUSED"),
     ("resumeOffer", paused, True, {}, "MERCHANT_STAGE"),
     ("resumeOffer", paused, False, SHORT, "INVALID_INPUT"),
     ("endOffer", live, False, UNKNOWN, "UNKNOWN_OFFER"),

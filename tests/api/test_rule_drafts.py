@@ -224,7 +224,7 @@ DRAFTS_REFUSED: list[tuple[str, dict[str, Any], tuple[str, str, str]]] = [
     ),
     ("draftRule", {"rule": {**BUS, "formula": flat(1, 0)}}, ("RULE_PROBLEMS", "formula.rate", "")),
     ("draftRule", {"rule": {**BUS, "formula": flat(-1, 2)}}, ("RULE_PROBLEMS", "formula.rate", "")),
-    ("draftRule", {"rule": {**BUS, "minimum": str(1 - 10**19)}}, ("RULE_PROBLEMS", "minimum", "")),
+    ("draftRule", {"rule": {**BUS, "minimum": str(-(2**63))}}, ("RULE_PROBLEMS", "minimum", "")),
     ("draftRule", {"rule": {**BUS, "kind": "teleport"}}, ("RULE_PROBLEMS", "kind", "")),
     ("draftRule", {"rule": {"code": "R-NEW1"}}, ("RULE_PROBLEMS", "kind", "is missing")),
     ("draftRule", {"rule": {"code": "r 1"}}, ("RULE_PROBLEMS", "code", "")),

@@ -23,6 +23,7 @@ from tests.api.reward_documents import (
 )
 from tests.api.selling import OWNER, PEOPLE, Town
 from tests.integration.receiving import receiving, signed_by
+from tests.unit.rewards.trading import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,6 +194,7 @@ async def test_what_died_is_listed_by_stage_and_endpoint_and_sent_again_together
         gone, kept = [(await created(api, town, url=till.url(path)))["endpoint"]["id"] for path in ("/gone", "/kept")]
         for _ in range(2):
             await send(api, town, "testWebhookEndpoint", endpoint=gone, key=town.key())
+            clock.advance(timedelta(minutes=1))
         await send(api, town, "testWebhookEndpoint", endpoint=kept, key=town.key())
         await services.rewards.webhooks.deliver_due()
         clock.advance(timedelta(seconds=10))
@@ -278,12 +280,55 @@ async def test_a_merchant_has_ten_endpoints(api: Api, town: Town) -> None:
     await refused(api, town, "createWebhookEndpoint", full, who="owner", **GOOD["createWebhookEndpoint"])
 
 
+async def test_no_secret_is_given_while_the_one_before_is_in_force(api: Api, town: Town, clock: ManualClock) -> None:
+    name = (await created(api, town))["endpoint"]["id"]
+    await send(api, town, "rotateWebhookSecret", endpoint=name, key=town.key())
+    until = (clock.now() + timedelta(hours=24)).isoformat()
+    told = (
+        "OLD_SECRET_IN_FORCE",
+        f"回调地址 {name} 的上一个密钥在 {until} 前仍有效，之后才能再次更换",
+        f"the secret of the webhook endpoint {name} before this one is in force until {until}; rotate again then",
+    )
+    await refused(api, town, "rotateWebhookSecret", told, who="owner", endpoint=name)
+
+
+async def test_an_endpoint_is_tested_once_a_minute(api: Api, town: Town, clock: ManualClock) -> None:
+    name = (await created(api, town))["endpoint"]["id"]
+    await send(api, town, "testWebhookEndpoint", endpoint=name, key=town.key())
+    until = (clock.now() + timedelta(minutes=1)).isoformat()
+    told = (
+        "TOO_MANY_TESTS",
+        f"回调地址 {name} 每分钟只能测试一次，请在 {until} 后再试",
+        f"the webhook endpoint {name} is tested once a minute; try again after {until}",
+    )
+    await refused(api, town, "testWebhookEndpoint", told, who="owner", endpoint=name)
+
+
+async def test_who_is_not_approved_is_not_called(api: Api, town: Town) -> None:
+    name = (await created(api, town))["endpoint"]["id"]
+    house = town.house.id
+    await town.services.rewards.merchants.suspend(ROOT, house, "卫生检查未通过", key=town.key())
+    told = (
+        "MERCHANT_STAGE",
+        f"商户 {house} 当前状态为 SUSPENDED，不能执行该操作",
+        f"merchant {house} is SUSPENDED, so this cannot be done",
+    )
+    mine = {"endpoint": name}
+    await refused(api, town, "createWebhookEndpoint", told, who="owner", **GOOD["createWebhookEndpoint"])
+    await refused(api, town, "updateWebhookEndpoint", told, who="owner", **{**GOOD["updateWebhookEndpoint"], **mine})
+    await refused(api, town, "testWebhookEndpoint", told, who="owner", **mine)
+    # What is left to it: to be called no more.
+    changed = await send(api, town, "updateWebhookEndpoint", **mine, stage="DISABLED")
+    assert changed["stage"] == "DISABLED"
+
+
 @pytest.mark.parametrize("name", GOOD)
-async def test_a_key_is_for_one_request(api: Api, town: Town, name: str) -> None:
+async def test_a_key_is_for_one_request(api: Api, town: Town, clock: ManualClock, name: str) -> None:
     endpoint, other = [(await created(api, town))["endpoint"]["id"] for _ in range(2)]
     deliveries = [
         (await send(api, town, "testWebhookEndpoint", endpoint=one, key=town.key()))["id"] for one in (endpoint, other)
     ]
+    clock.advance(timedelta(minutes=1))
     subject = "delivery" if name == "replayWebhookDelivery" else "endpoint"
     one, two = deliveries if subject == "delivery" else (endpoint, other)
     first = {"url": f"{URL}/1"} if name == "createWebhookEndpoint" else {subject: one}
@@ -299,9 +344,12 @@ async def test_a_key_is_for_one_request(api: Api, town: Town, name: str) -> None
 
 
 @pytest.mark.parametrize("name", GOOD)
-async def test_nobody_but_its_owners_touches_a_merchants_webhooks(api: Api, town: Town, name: str) -> None:
+async def test_nobody_but_its_owners_touches_a_merchants_webhooks(
+    api: Api, town: Town, clock: ManualClock, name: str
+) -> None:
     endpoint = (await created(api, town))["endpoint"]["id"]
     delivery = (await send(api, town, "testWebhookEndpoint", endpoint=endpoint, key=town.key()))["id"]
+    clock.advance(timedelta(minutes=1))
     subjects = {"endpoint": endpoint, "delivery": delivery}
     given = {field: subjects.get(field, value) for field, value in GOOD[name].items()}
     before = await everything(town)

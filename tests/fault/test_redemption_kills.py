@@ -214,9 +214,11 @@ class AbsentPotStore(PotStore):
             raise UnavailableError
         return made
 
-    async def take(self, reservation: str, pot: PotId, units: int, until: datetime) -> Reserved | None:
+    async def take(
+        self, reservation: str, pot: PotId, units: int, until: datetime, *, total: int | None = None
+    ) -> Reserved | None:
         """Set units aside, perhaps."""
-        return await self._perhaps(super().take(reservation, pot, units, until))
+        return await self._perhaps(super().take(reservation, pot, units, until, total=total))
 
     async def close(self, reservation: str, pot: PotId, unused: int) -> None:
         """End a reservation, perhaps."""

@@ -16,13 +16,16 @@ from backend.kernel.ids import SHARD_COUNT, ShardNumber
 from backend.mongo.client import open_database
 from backend.mongo.transactions import Transactions
 from backend.process.server import LOOPBACK, free_ports
+from backend.rewards.offers.model import Stock, StockKind
 from backend.valkey.client import open_valkey
+from tests.counters import Street, merchant, offer, shop_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from backend.mongo.client import Database
     from backend.mongo.embedded import EmbeddedMongo
+    from backend.runtime import Services
     from backend.valkey.embedded import EmbeddedValkey
 
 ALL_SHARDS = [ShardNumber(number) for number in range(SHARD_COUNT)]
@@ -70,3 +73,19 @@ async def lost_redis() -> AsyncIterator[Redis]:
     client: Redis = Redis.from_url(address, decode_responses=True, retry=Retry(NoBackoff(), retries=0))
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+async def street(services: Services) -> AsyncIterator[Street]:
+    """A café that sells coffee and cards of ten; alice has a hundred points."""
+    now = services.clock.now()
+    found = Street(services)
+    found.add(
+        merchant(now, shops=(shop_at(), shop_at("west"))),
+        merchant(now, "bakery"),
+        offer(now, stock=Stock(StockKind.TOTAL, 5)),
+        offer(now, "card", price_points=77, items=10),
+    )
+    await found.settle_in("alice")
+    yield found
+    await found.changing.flush()

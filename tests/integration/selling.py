@@ -327,7 +327,7 @@ def expected(happenings: Iterable[Happening], ends: Callable[[datetime], datetim
             kept += whole if gross > 0 else -whole
         gross = sum(one.fen for one in inside)
         left = owing + gross - kept
-        if inside or owing:
+        if inside:
             statements.append(
                 (
                     until,

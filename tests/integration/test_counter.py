@@ -1,4 +1,4 @@
-"""Vouchers at the counter: codes, capture by one of many, parts, cancellation, expiry, refund and dispute."""
+"""Vouchers at the counter: codes and guesses at them, capture by one of many, parts, who may and where."""
 
 from __future__ import annotations
 
@@ -9,54 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backend.kernel.ids import SHARD_COUNT, ShardNumber
-from backend.ledger.model import POINTS
-from backend.rewards.merchants.model import MerchantStage, ShopId
-from backend.rewards.offers.model import OfferId, OfferKind, Stock, StockKind
-from backend.rewards.stock.model import stock_pot
+from backend.identity.errors import ForbiddenError
+from backend.kernel.errors import Text
+from backend.rewards.merchants.model import Desk, MerchantStage, ShopId
+from backend.rewards.offers.model import OfferId
 from backend.rewards.vouchers.codes import show
-from backend.rewards.vouchers.model import DisputeStage, Voucher, VoucherId, VoucherStatus
+from backend.rewards.vouchers.model import Voucher, VoucherStatus
 from tests import factories
 from tests.conftest import dump
-from tests.counters import Street, answer, cashier, changed, merchant, offer, shop_at
+from tests.counters import Street, answer, capture, cashier, changed, points, shop_at
 from tests.integration.test_redeeming import findings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
+    from backend.identity.model import Principal
     from backend.kernel.clock import ManualClock
+    from backend.kernel.errors import DomainError
+    from backend.mongo.transactions import Tx
     from backend.runtime import Services
 
 ALICE = factories.citizen()
-
-
-@pytest.fixture
-async def street(services: Services) -> AsyncIterator[Street]:
-    """A café that sells coffee and cards of ten; alice has a hundred points."""
-    now = services.clock.now()
-    found = Street(services)
-    found.add(
-        merchant(now, shops=(shop_at(), shop_at("west"))),
-        merchant(now, "bakery"),
-        offer(now, stock=Stock(StockKind.TOTAL, 5)),
-        offer(now, "card", price_points=77, items=10),
-    )
-    await found.settle_in("alice")
-    yield found
-    await found.changing.flush()
-
-
-async def capture(street: Street, voucher: Voucher, **changes: Any) -> Any:
-    """The voucher after its code was captured, or why it was not."""
-    given = {"items": None, "shop": ShopId("east"), "key": "capture-0001", **changes}
-    code = given.pop("code", None) or await street.shown(voucher.id)
-    return await answer(street.counter.capture(given.pop("by", cashier()), code, **given))
-
-
-async def points(services: Services) -> tuple[int, int]:
-    """What alice can spend and what is held."""
-    page = await services.ledger.get_page(factories.owner())
-    return page.available(POINTS, services.clock.now()), page.held(POINTS)
 
 
 async def test_a_capture_moves_the_points_and_tells_the_merchants_systems(street: Street, services: Services) -> None:
@@ -155,7 +126,7 @@ async def test_a_code_that_is_not_the_vouchers_own_of_now_captures_nothing(
     tries = after.pop("voucher_tries", [])
     before.pop("voucher_tries", None)
     assert (refused.code, looked.code, after) == (refusal, refusal, before)
-    assert [int(one["count"]) for one in tries] == ([2] if refusal == "CODE_INVALID" else [])
+    assert [(int(one["wrong"]), int(one["trying"])) for one in tries] == ([(2, 0)] if refusal == "CODE_INVALID" else [])
 
 
 async def test_a_code_counts_once_even_where_items_are_left(street: Street, clock: ManualClock) -> None:
@@ -187,21 +158,130 @@ async def test_who_gives_many_wrong_codes_waits(street: Street, clock: ManualClo
     assert isinstance(await capture(street, other, key="capture-9998"), Voucher)
 
 
-async def test_many_cashiers_have_no_more_guesses_at_a_voucher_than_one(street: Street, services: Services) -> None:
+async def test_ten_wrong_codes_typed_for_a_voucher_leave_it_to_its_qr_code(
+    street: Street, services: Services, clock: ManualClock
+) -> None:
+    """By whomever, whenever: who has seen its number has ten guesses at its four digits."""
     voucher = await street.redeem("alice")
-    secret, now = street.vouchers.secret_of(voucher), services.clock.now()
-    good = {show(secret, voucher.number, now + timedelta(seconds=30 * late)).typed[-4:] for late in (-1, 0, 1)}
-    code = show(secret, voucher.number, now)
-    digits = [f"{number:04}" for number in range(20) if f"{number:04}" not in good]
-    wrong = [f"{code.typed[:-4]}{guess}" for guess in digits[:12]]
-    guesses = [
-        await capture(street, voucher, code=guess, by=cashier(f"c{number % 4}"), key=f"capture-{number:04}")
-        for number, guess in enumerate(wrong)
-    ]
-    assert Counter(one.code for one in guesses) == {"CODE_INVALID": 10, "TOO_MANY_CODES": 2}
+    secret = street.vouchers.secret_of(voucher)
+    guesses = []
+    for number in range(12):
+        clock.advance(timedelta(minutes=11))
+        now = services.clock.now()
+        good = {show(secret, voucher.number, now + timedelta(seconds=30 * late)).typed[-4:] for late in (-1, 0, 1)}
+        wrong = next(f"{guess:04}" for guess in range(9) if f"{guess:04}" not in good)
+        guesses.append(await capture(street, voucher, code=f"{voucher.number}{wrong}", key=f"capture-{number:04}"))
+    assert Counter(one.code for one in guesses) == {"CODE_INVALID": 10, "TYPED_CODE_LOCKED": 2}
+    code = show(secret, voucher.number, services.clock.now())
     typed = await capture(street, voucher, code=code.typed, by=cashier("dora"), key="capture-9998")
     scanned = await capture(street, voucher, by=cashier("dora"), key="capture-9999")
-    assert (typed.code, scanned.status) == ("TOO_MANY_CODES", VoucherStatus.CAPTURED)
+    assert (typed.code, typed.limit, scanned.status) == ("TYPED_CODE_LOCKED", 10, VoucherStatus.CAPTURED)
+
+
+async def test_another_merchant_cannot_lock_a_vouchers_typed_code(street: Street) -> None:
+    voucher = await street.redeem("alice")
+    for number in range(30):
+        rival = cashier(f"r{number}", merchant="bakery")
+        await capture(street, voucher, code=f"{voucher.number}0000", by=rival, shop=None, key="capture-0001")
+    code = street.vouchers.shown_code(voucher)
+    assert code is not None
+    assert isinstance(await capture(street, voucher, code=code.typed), Voucher)
+
+
+async def test_right_codes_typed_at_once_are_never_told_to_be_wrong(street: Street) -> None:
+    await street.settle_in("alice", points=900)
+    vouchers = [await street.redeem("alice", "card", key=f"redeem-{number:04}") for number in range(12)]
+    codes = [code.typed for code in map(street.vouchers.shown_code, vouchers) if code]
+    answers = await asyncio.gather(
+        *(capture(street, vouchers[n], code=code, key=f"capture-{n:04}") for n, code in enumerate(codes))
+    )
+    assert {getattr(one, "code", "CAPTURED") for one in answers} <= {"CAPTURED", "BUSY"}
+    again = [await capture(street, vouchers[n], code=code, key=f"capture-{n:04}") for n, code in enumerate(codes)]
+    assert all(isinstance(one, Voucher) for one in again)
+
+
+class LettingGo:
+    """A merchant that lets its people go, or is suspended, between the look at the desk and the capture."""
+
+    def __init__(self, street: Street, error: DomainError | None) -> None:
+        self._street = street
+        self._error = error
+
+    async def desk(self, principal: Principal) -> Desk:
+        """Who was at work a moment ago."""
+        return await self._street.desk(principal)
+
+    async def desk_within(self, tx: Tx, principal: Principal) -> Desk:
+        """Nobody, or somebody of a merchant that sells nothing."""
+        if self._error is not None:
+            raise self._error
+        desk = await self._street.desk(principal)
+        return Desk(changed(desk.merchant, stage=MerchantStage.SUSPENDED), desk.member)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ForbiddenError(Text("已离职", "let go")), "FORBIDDEN"), (None, "MERCHANT_STAGE")],
+    ids=["let go", "suspended"],
+)
+async def test_who_is_let_go_meanwhile_captures_nothing(
+    street: Street, services: Services, error: DomainError | None, code: str
+) -> None:
+    voucher = await street.redeem("alice")
+    shown = await street.shown(voucher.id)
+    street.counter._desks = LettingGo(street, error)
+    before = await dump(services)
+    refused = await capture(street, voucher, code=shown)
+    assert (refused.code, await dump(services)) == (code, before)
+
+
+async def test_a_capture_is_answered_again_whatever_has_become_of_the_merchant(street: Street) -> None:
+    voucher = await street.redeem("alice")
+    code = await street.shown(voucher.id)
+    first = await capture(street, voucher, code=code)
+    for number in range(11):
+        await capture(street, voucher, code="0000-0000 1234", key=f"wrong-{number:04}")
+    cafe = next(iter(street.merchants.values()))
+    street.add(changed(cafe, stage=MerchantStage.SUSPENDED))
+    assert await capture(street, voucher, code=code) == first
+
+
+async def test_a_voucher_for_shops_that_are_gone_counts_at_those_that_are_left(street: Street) -> None:
+    street.add(changed(street.offers[OfferId("coffee")], shops=(ShopId("east"),)))
+    voucher = await street.redeem("alice")
+    cafe = next(iter(street.merchants.values()))
+    street.add(changed(cafe, shops=(shop_at("west"), shop_at("north"))))
+    assert isinstance(await capture(street, voucher, shop=ShopId("west")), Voucher)
+
+
+async def test_a_counter_that_stands_nowhere_is_asked_where_only_if_it_matters(street: Street) -> None:
+    await street.settle_in("alice", points=900)
+    coffee = street.offers[OfferId("coffee")]
+    street.add(changed(coffee, shops=(ShopId("east"), ShopId("west"))))
+    everywhere = await street.redeem("alice", key="redeem-0001")
+    street.add(changed(coffee, shops=(ShopId("east"),)))
+    somewhere = await street.redeem("alice", key="redeem-0002")
+    assert isinstance(await capture(street, everywhere, shop=None), Voucher)
+    asked = await capture(street, somewhere, shop=None, key="capture-0002")
+    assert (asked.code, asked.field) == ("INVALID_INPUT", "shop")
+
+
+@pytest.mark.parametrize("items", [0, 4], ids=["unused", "in part"])
+async def test_what_is_over_is_told_so_before_and_after_it_is_noted(
+    street: Street, clock: ManualClock, items: int
+) -> None:
+    voucher = await street.redeem("alice", "card")
+    if items:
+        await capture(street, voucher, items=items)
+    clock.current = voucher.expires_at
+    code = show(street.vouchers.secret_of(voucher), voucher.number, clock.now()).token
+    told = []
+    for number in range(2):
+        late = await capture(street, voucher, code=code, key=f"late-{number:04}")
+        cancelled = await answer(street.vouchers.cancel(ALICE, voucher.id, key=f"cancel-{number:04}"))
+        told += [late.code, cancelled.code]
+        assert await street.ending.end_due() == 1 - number
+    assert told == ["VOUCHER_EXPIRED"] * 4
 
 
 COUNTERS = {
@@ -226,200 +306,3 @@ async def test_a_refusal_at_the_counter_changes_nothing(
     before = await dump(services)
     refused = await capture(street, voucher, **given)
     assert (refused.code, await dump(services)) == (code, before)
-
-
-async def test_a_cancelled_voucher_gives_points_and_stock_back_once(street: Street, services: Services) -> None:
-    voucher = await street.redeem("alice")
-    ended = await street.vouchers.cancel(ALICE, voucher.id, key="cancel-0001")
-    again = await street.vouchers.cancel(ALICE, voucher.id, key="cancel-0001")
-    before = await dump(services)
-    other = await answer(street.vouchers.cancel(ALICE, voucher.id, key="cancel-0002"))
-    foreign = await answer(street.vouchers.cancel(factories.citizen("bob"), voucher.id, key="cancel-0001"))
-    unknown = await answer(street.vouchers.cancel(ALICE, VoucherId("vou_none"), key="cancel-0003"))
-    captured = await capture(street, voucher, code="TH1.00000000.1.AAAAAAAAAAAAAAAAAAAA")
-    after = await dump(services)
-    after.pop("voucher_tries", None)
-    before.pop("voucher_tries", None)
-    assert (ended.status, again) == (VoucherStatus.CANCELLED, ended)
-    assert [one.code for one in (other, foreign, unknown)] == ["VOUCHER_STATUS", "UNKNOWN_VOUCHER", "UNKNOWN_VOUCHER"]
-    assert captured.code == "CODE_INVALID"
-    assert after == before
-    assert await points(services) == (100, 0)
-    assert (await street.pots.find([stock_pot("coffee")]))[stock_pot("coffee")].free == 5
-    assert await findings(services) == []
-
-
-async def test_cancel_and_capture_at_once_come_to_one_of_both(street: Street, services: Services) -> None:
-    await street.settle_in("alice", points=900)
-    for number in range(8):
-        voucher = await street.redeem("alice", "card", key=f"redeem-{number:04}")
-        code = await street.shown(voucher.id)
-        both = await asyncio.gather(
-            answer(street.vouchers.cancel(ALICE, voucher.id, key=f"cancel-{number:04}")),
-            capture(street, voucher, code=code, key=f"capture-{number:04}"),
-        )
-        assert sorted(getattr(one, "code", "DONE") for one in both) == ["DONE", "VOUCHER_STATUS"]
-    assert await findings(services) == []
-
-
-@pytest.mark.parametrize("book_first", [True, False], ids=["the book first", "the voucher first"])
-async def test_a_voucher_that_is_over_gives_points_and_stock_back(
-    street: Street, services: Services, clock: ManualClock, *, book_first: bool
-) -> None:
-    voucher = await street.redeem("alice")
-    clock.current = voucher.expires_at - timedelta(milliseconds=1)
-    assert await street.ending.end_due() == 0
-    code = await street.shown(voucher.id)
-    clock.advance(timedelta(milliseconds=1))
-    late = await capture(street, voucher, code=code)
-    cancelled = await answer(street.vouchers.cancel(ALICE, voucher.id, key="cancel-0001"))
-    assert (late.code, cancelled.code) == ("VOUCHER_EXPIRED", "VOUCHER_EXPIRED")
-    assert street.vouchers.shown_code(voucher) is None
-    if book_first:
-        await services.expiry.expire_due([ShardNumber(number) for number in range(SHARD_COUNT)])
-    assert await street.ending.end_due() == 1
-    assert await street.ending.end_due() == 0
-    found = (await street.vouchers.find([voucher.id]))[voucher.id]
-    assert (found.status, await points(services)) == (VoucherStatus.EXPIRED, (100, 0))
-    assert (await street.pots.find([stock_pot("coffee")]))[stock_pot("coffee")].free == 5
-    assert await findings(services) == []
-
-
-async def test_what_is_over_of_a_card_returns_and_what_was_handed_over_stays(
-    street: Street, services: Services, clock: ManualClock
-) -> None:
-    voucher = await street.redeem("alice", "card")
-    await capture(street, voucher, items=4)
-    clock.current = voucher.expires_at
-    assert await street.ending.end_due() == 1
-    found = (await street.vouchers.find([voucher.id]))[voucher.id]
-    assert (found.status, await points(services)) == (VoucherStatus.CAPTURED, (70, 0))
-    assert await findings(services) == []
-
-
-async def test_a_refund_gives_points_back_to_their_lots_the_last_captured_first(
-    street: Street, services: Services, clock: ManualClock
-) -> None:
-    lots = (await services.ledger.get_page(factories.owner())).lots
-    voucher = await street.redeem("alice", "card")
-    for number, items in enumerate((4, 6)):
-        clock.advance(timedelta(seconds=31))
-        voucher = await capture(street, voucher, items=items, key=f"capture-{number:04}")
-    first, second = (one.transaction for one in voucher.captures)
-    part = await street.refunding.refund(cashier(), voucher.id, 50, "洒了", key="refund-0001")
-    assert [(one.of, one.points) for one in part.refunds] == [(second, 47), (first, 3)]
-    assert part.status is VoucherStatus.CAPTURED
-    too_much = await answer(street.refunding.refund(cashier(), voucher.id, 28, "洒了", key="refund-0002"))
-    assert (too_much.code, too_much.asked, too_much.left) == ("REFUND_EXCEEDED", 28, 27)
-    whole = await street.refunding.refund(cashier(), voucher.id, None, "洒了", key="refund-0003")
-    assert (whole.status, whole.points_refunded) == (VoucherStatus.REFUNDED, 77)
-    assert sum(one.fen for one in whole.refunds) == sum(one.fen for one in whole.captures) == 53
-    assert (await services.ledger.get_page(factories.owner())).lots == lots
-    assert await findings(services) == []
-
-
-async def test_refunds_of_the_same_points_at_once_give_them_back_once(street: Street, services: Services) -> None:
-    voucher = await capture(street, await street.redeem("alice"))
-    answers = await asyncio.gather(
-        *(
-            answer(street.refunding.refund(cashier(), voucher.id, 20, "洒了", key=f"refund-{number:04}"))
-            for number in range(6)
-        )
-    )
-    assert Counter(getattr(one, "code", "DONE") for one in answers) == {"DONE": 1, "REFUND_EXCEEDED": 5}
-    assert await points(services) == (90, 0)
-    assert await findings(services) == []
-
-
-async def test_who_may_refund_and_until_when(street: Street, services: Services, clock: ManualClock) -> None:
-    held = await street.redeem("alice")
-    early = await answer(street.refunding.refund(cashier(), held.id, None, "洒了", key="refund-0000"))
-    voucher = await capture(street, held)
-    before = await dump(services)
-    refused = [
-        await answer(street.refunding.refund(who, voucher.id, amount, reason, key=key))
-        for who, amount, reason, key in (
-            (ALICE, None, "洒了", "refund-0001"),
-            (cashier(merchant="bakery"), None, "洒了", "refund-0001"),
-            (cashier(), 31, "洒了", "refund-0001"),
-            (cashier(), 0, "洒了", "refund-0001"),
-            (cashier(), None, " ", "refund-0001"),
-            (cashier(), None, "洒了", "short"),
-        )
-    ]
-    clock.advance(timedelta(days=7))
-    refused.append(await answer(street.refunding.refund(cashier(), voucher.id, None, "洒了", key="refund-0001")))
-    assert await dump(services) == before
-    assert early.code == "VOUCHER_STATUS"
-    assert [one.code for one in refused] == [
-        "FORBIDDEN",
-        "UNKNOWN_VOUCHER",
-        "REFUND_EXCEEDED",
-        "INVALID_INPUT",
-        "INVALID_INPUT",
-        "INVALID_INPUT",
-        "REFUND_CLOSED",
-    ]
-    goodwill = await street.refunding.refund(factories.ADMIN, voucher.id, 10, "客诉", key="refund-0001")
-    assert goodwill.refunds[0].by == "staff:root"
-
-
-async def test_a_complaint_is_decided_once_and_upheld_by_a_refund(
-    street: Street, services: Services, clock: ManualClock
-) -> None:
-    voucher = await street.redeem("alice")
-    early = await answer(street.refunding.dispute(ALICE, voucher.id, "没拿到", key="dispute-0001"))
-    voucher = await capture(street, voucher)
-    foreign = await answer(street.refunding.dispute(factories.citizen("bob"), voucher.id, "没拿到", key="dispute-001"))
-    opened = await street.refunding.dispute(ALICE, voucher.id, "没拿到", key="dispute-0001")
-    twice = await answer(street.refunding.dispute(ALICE, voucher.id, "还是没有", key="dispute-0002"))
-    assert [one.id for one in await street.vouchers.list_disputed(limit=5, behind=None)] == [voucher.id]
-    decide = street.refunding.decide_dispute
-    refused = [
-        await answer(decide(who, voucher.id, amount, "退", key="decide-0001"))
-        for who, amount in ((ALICE, 30), (cashier(), 30), (factories.ADMIN, 31))
-    ]
-    clock.advance(timedelta(days=40))
-    decided = await decide(factories.ADMIN, voucher.id, 30, "全额退还", key="decide-0001")
-    again = await answer(decide(factories.ADMIN, voucher.id, 0, "不退", key="decide-0002"))
-    assert [early.code, foreign.code, twice.code, again.code] == [
-        "VOUCHER_STATUS",
-        "UNKNOWN_VOUCHER",
-        "DISPUTE_EXISTS",
-        "NO_DISPUTE",
-    ]
-    assert [one.code for one in refused] == ["FORBIDDEN", "FORBIDDEN", "REFUND_EXCEEDED"]
-    assert opened.dispute is not None
-    assert decided.dispute is not None
-    assert (opened.dispute.stage, decided.dispute.stage) == (DisputeStage.OPEN, DisputeStage.UPHELD)
-    assert (decided.status, decided.dispute.answer) == (VoucherStatus.REFUNDED, "全额退还")
-    assert await street.vouchers.list_disputed(limit=5, behind=None) == []
-    assert await findings(services) == []
-
-
-async def test_a_capture_of_long_ago_cannot_be_disputed(street: Street, clock: ManualClock) -> None:
-    voucher = await capture(street, await street.redeem("alice"))
-    clock.advance(timedelta(days=30))
-    late = await answer(street.refunding.dispute(ALICE, voucher.id, "没拿到", key="dispute-0001"))
-    assert (late.code, late.days) == ("DISPUTE_CLOSED", 30)
-
-
-async def test_a_gift_to_a_cause_comes_back_by_staff_alone(street: Street, services: Services) -> None:
-    street.add(offer(services.clock.now(), "tree", kind=OfferKind.DONATION, price_points=50, refund_days=0))
-    voucher = await street.redeem("alice", "tree")
-    mine = await answer(street.refunding.refund(cashier(), voucher.id, None, "误点", key="refund-0001"))
-    back = await street.refunding.refund(factories.ADMIN, voucher.id, None, "误点", key="refund-0001")
-    assert (mine.code, back.status) == ("REFUND_CLOSED", VoucherStatus.REFUNDED)
-    assert await points(services) == (100, 0)
-    assert await findings(services) == []
-
-
-async def test_the_merchants_systems_are_told_once(street: Street) -> None:
-    voucher = await capture(street, await street.redeem("alice"))
-    for _ in range(2):
-        await street.refunding.refund(cashier(), voucher.id, 10, "洒了", key="refund-0001")
-    await street.changing.flush()
-    assert [(event["type"], event["merchant"], event["data"]["points"]) for event in street.heard] == [
-        ("voucher.captured", "cafe", 30),
-        ("voucher.refunded", "cafe", 10),
-    ]

@@ -12,6 +12,7 @@ from backend.identity.errors import ForbiddenError
 from backend.identity.model import Principal, PrincipalKind, StaffRole
 from backend.kernel.errors import DomainError, IdempotencyConflictError, InvalidInputError, Text
 from backend.kernel.units import Ratio
+from backend.rewards.merchants.cycles import period_end
 from backend.rewards.merchants.errors import (
     CreditCodeTakenError,
     LastOwnerError,
@@ -23,7 +24,7 @@ from backend.rewards.merchants.errors import (
     UnknownMerchantError,
     UnknownShopError,
 )
-from backend.rewards.merchants.model import MemberRole, MerchantId, MerchantStage, ShopId
+from backend.rewards.merchants.model import Cycle, MemberRole, MerchantId, MerchantStage, ShopId
 from tests.conftest import dump
 from tests.factories import citizen, partner
 from tests.integration.market import Market, open_market
@@ -171,8 +172,49 @@ async def test_contracts_follow_one_another(market: Market, clock: ManualClock) 
     assert (await market.merchants.find_merchants([merchant.id]))[merchant.id] == agreed
 
 
+async def test_another_cycle_begins_with_a_period(market: Market, clock: ManualClock) -> None:
+    merchant = await market.approved()
+    agree = partial(market.merchants.agree, ROOT, merchant.id)
+    end = period_end(Cycle.MONTH, clock.now(), market.services.programme.zone)
+    within = contract_terms(cycle=Cycle.WEEK, valid_from=end - timedelta(milliseconds=1))
+    refused = await market.refused(agree(within, key=KEY), InvalidInputError)
+    assert isinstance(refused, InvalidInputError)
+    assert refused.field == "validFrom"
+    agreed = await agree(contract_terms(cycle=Cycle.WEEK), key=KEY)
+    assert [contract.valid_from for contract in agreed.contracts] == [clock.now(), end]
+
+
+async def test_who_only_applied_takes_nobodys_login(market: Market) -> None:
+    await market.applied()
+    await market.refused(market.merchants.add_member(CHEN, None, "li", OWNER, key=KEY), MerchantStageError)
+    await market.applied("li", number=2)
+
+
+async def test_a_cashier_leaves_but_removes_nobody_else(market: Market) -> None:
+    await market.approved()
+    for login in ("li", "zhao"):
+        await market.merchants.add_member(CHEN, None, login, member_details(), key=market.key())
+    for other in ("zhao", "chen"):
+        await market.refused(market.merchants.remove_member(LI, None, other, key=KEY), ForbiddenError)
+    await market.refused(market.merchants.change_member(LI, None, "li", OWNER, key=KEY), ForbiddenError)
+    await market.merchants.remove_member(LI, None, "li", key=KEY)
+    await market.refused(market.merchants.desk(LI), ForbiddenError)
+    await market.refused(market.merchants.remove_member(CHEN, None, "chen", key=KEY), LastOwnerError)
+    await market.applied("li", number=2)
+
+
+async def test_a_closed_merchant_binds_nobody(market: Market) -> None:
+    closed = await market.approved()
+    await market.merchants.add_member(CHEN, None, "li", member_details(), key=KEY)
+    await market.approved("wu", number=2)
+    await market.merchants.close(RITA, closed.id, "over", key=KEY)
+    await market.merchants.add_member(WU, None, "li", member_details(), key=KEY)
+    anew = await market.applied("chen", number=3)
+    assert (await market.merchants.owner_desk(CHEN)).merchant == anew
+
+
 async def test_shops_are_opened_changed_and_closed(market: Market) -> None:
-    merchant = await market.applied()
+    merchant = await market.approved(shops=0)
     opened = await market.merchants.save_shop(CHEN, None, None, shop_details(), key=KEY)
     (shop,) = opened.shops
     assert (shop.name, shop.district, shop.hours) == (
@@ -244,7 +286,7 @@ def owners_ask(market: Market, merchant: Merchant, who: Principal) -> list[Await
         merchants.remove_shop(who, name, merchant.shops[0].id, key=KEY),
         merchants.add_member(who, name, "zhao", member_details(), key=KEY),
         merchants.change_member(who, name, "li", OWNER, key=KEY),
-        merchants.remove_member(who, name, "li", key=KEY),
+        merchants.remove_member(who, name, "chen", key=KEY),
     ]
 
 

@@ -27,6 +27,7 @@ from backend.rewards.offers.model import (
 )
 from backend.rewards.stock.model import Pot, PotId, Want, budget_pot, stock_pot
 from backend.rewards.vouchers.invariants import audit_vouchers
+from backend.rewards.vouchers.making import seal_of
 from backend.rewards.vouchers.model import Voucher, VoucherStatus
 from tests import factories
 from tests.conftest import dump
@@ -72,7 +73,8 @@ async def test_a_redemption_holds_the_points_and_promises_what_the_offer_says(
     assert [(hold.id, hold.expires_at) for hold in page.holds] == [(voucher.hold, voucher.expires_at)]
     posted = await services.ledger.find_transaction(voucher.hold)
     assert posted is not None
-    assert (posted.kind, posted.cause) == (TransactionKind.HOLD, {"voucher": voucher.id, "offer": "coffee"})
+    cause = {"voucher": voucher.id, "offer": "coffee", "promise": seal_of(voucher)}
+    assert (posted.kind, posted.cause) == (TransactionKind.HOLD, cause)
     assert street.told == [("alice", voucher.id)]
     assert await findings(services) == []
 
@@ -105,7 +107,7 @@ async def test_a_gift_to_a_cause_moves_the_points_at_once_and_owes_nobody_anythi
     posted = await services.ledger.find_transaction(TransactionId(voucher.hold))
     assert posted is not None
     assert (posted.kind, posted.postings[0].to_account) == (TransactionKind.TRANSFER, DONATIONS)
-    assert posted.cause == {"voucher": voucher.id, "offer": "tree"}
+    assert posted.cause == {"voucher": voucher.id, "offer": "tree", "promise": seal_of(voucher)}
     assert (voucher.status, voucher.captures[0].points, voucher.captures[0].fen) == (VoucherStatus.CAPTURED, 50, 0)
     assert await findings(services) == []
 
@@ -118,6 +120,7 @@ async def test_a_partner_code_is_paid_at_once_and_told_to_the_settlement(street:
     assert posted.cause == {
         "voucher": voucher.id,
         "offer": "film",
+        "promise": seal_of(voucher),
         "merchant": "cafe",
         "fen": "23",
         "commission_bps": "200",
@@ -132,6 +135,13 @@ REFUSALS = {
     "too many units": ({"units": 21}, {}, {}, "INVALID_INPUT"),
     "a short key": ({"key": "short"}, {}, {}, "INVALID_INPUT"),
     "no such offer": ({"offer": "tea"}, {}, {}, "UNKNOWN_OFFER"),
+    "two codes at once": (
+        {"units": 2},
+        {"kind": OfferKind.CODE, "stock": Stock(StockKind.TOTAL, 9)},
+        {},
+        "INVALID_INPUT",
+    ),
+    "more than a hundred items": ({"units": 11}, {"items": 10}, {}, "INVALID_INPUT"),
     "paused": ({}, {"stage": OfferStage.PAUSED}, {}, "OFFER_CLOSED"),
     "suspended": ({}, {}, {"stage": MerchantStage.SUSPENDED}, "OFFER_CLOSED"),
     "no contract": ({}, {}, {"contracts": ()}, "OFFER_CLOSED"),

@@ -14,7 +14,9 @@ from backend.kernel.errors import IdempotencyConflictError, InvalidInputError
 from backend.kernel.ids import derived_id
 from backend.rewards.webhooks.errors import (
     EndpointDisabledError,
+    OldSecretInForceError,
     TooManyEndpointsError,
+    TooManyTestsError,
     UnknownDeliveryError,
     UnknownEndpointError,
 )
@@ -112,7 +114,7 @@ async def test_one_in_hand_is_not_replayed_beside_itself(desk: Desk, shop: Recei
     await desk.create(shop.url("/till"))
     await desk.tell(desk.event())
     queue = DeliveryQueue(desk.database)
-    [due] = await queue.list_due(desk.clock.now(), limit=9, without=())
+    [due] = await queue.list_due(desk.clock.now(), limit=9)
     await queue.claim(due, desk.clock.now())
     [in_hand] = await desk.deliveries()
     assert await desk.door.replay("m1", due.id, actor=OWNER, key="replay-1") == in_hand
@@ -135,10 +137,19 @@ async def test_for_a_day_after_a_rotation_both_secrets_sign(desk: Desk, shop: Re
         (False, True),
     ]
     newest = await desk.door.rotate_secret("m1", endpoint, actor=OWNER, key="rotate-2")
+    until = (desk.clock.now() + DAY).isoformat()
+    desk.clock.advance(DAY - timedelta(milliseconds=1))
+    ask = {"actor": OWNER, "key": "rotate-3"}
+    message = await desk.refused(OldSecretInForceError, lambda: desk.door.rotate_secret("m1", endpoint, **ask))
+    assert message == (
+        f"the secret of the webhook endpoint {endpoint} before this one is in force until {until}; rotate again then"
+    )
     await desk.door.send_test("m1", endpoint, actor=OWNER, key="test-0001")
     await desk.door.deliver_due()
     secrets = (old.secret, new.secret, newest.secret)
     assert [signed_by(shop.calls[-1], secret) for secret in secrets] == [False, True, True]
+    desk.clock.advance(timedelta(milliseconds=1))
+    assert (await desk.door.rotate_secret("m1", endpoint, **ask)).secret not in secrets
 
 
 async def test_a_secret_is_stored_encrypted_only(desk: Desk, shop: Receiver) -> None:
@@ -217,6 +228,23 @@ async def test_a_test_is_sent_once_a_key_whatever_the_endpoint_wants(desk: Desk,
     assert json.loads(body)["data"] == {"endpoint": endpoint}
 
 
+async def test_an_endpoint_is_tested_once_a_minute(desk: Desk, shop: Receiver) -> None:
+    first, other = [(await desk.create(shop.url("/till"), f"create-{n}")).endpoint.id for n in range(2)]
+    until = (desk.clock.now() + timedelta(minutes=1)).isoformat()
+    tests = (desk.door.send_test("m1", first, actor=OWNER, key=f"test-000{n}") for n in range(3))
+    results = await asyncio.gather(*tests, return_exceptions=True)
+    assert sorted(type(result).__name__ for result in results) == ["Delivery", "TooManyTestsError", "TooManyTestsError"]
+    await desk.door.send_test("m1", other, actor=OWNER, key="test-0003")
+    desk.clock.advance(timedelta(milliseconds=59_999))
+    ask = {"actor": OWNER, "key": "test-0004"}
+    assert await desk.refused(TooManyTestsError, lambda: desk.door.send_test("m1", first, **ask)) == (
+        f"the webhook endpoint {first} is tested once a minute; try again after {until}"
+    )
+    desk.clock.advance(timedelta(milliseconds=1))
+    await desk.door.send_test("m1", first, **ask)
+    assert await desk.door.deliver_due() == 3
+
+
 async def test_an_endpoint_is_changed_and_disabled_by_its_owner(desk: Desk, shop: Receiver) -> None:
     endpoint = (await desk.create(shop.url("/till"))).endpoint
     draft = EndpointDraft(shop.url("/new"), frozenset({READY}), "账本", EndpointStage.DISABLED)
@@ -228,8 +256,9 @@ async def test_an_endpoint_is_changed_and_disabled_by_its_owner(desk: Desk, shop
         endpoint.sealed,
     )
     assert await desk.door.list_endpoints("m1") == [changed]
-    await desk.tell(desk.event(kind=READY))
-    assert await desk.deliveries() == []
+    await desk.tell(desk.event(kind=READY), desk.event("2"))
+    assert await desk.stages() == [DeliveryStage.DEAD]
+    assert await desk.door.deliver_due() == 0
 
 
 async def test_what_was_on_its_way_to_a_deleted_endpoint_dies(desk: Desk, shop: Receiver) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from backend.ledger.model import BREAKAGE, DONATIONS, HoldRef, Transaction, TransactionKind
 from tests.factories import account, earning, owner, paying, posting, shop
+from tests.simulation.redemption_months import Line, Months
 from tests.simulation.reference import Reference, demand
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ GOODS: Mapping[str, Goods] = {
     "cake": Goods("bakery", 23, items=3),
 }
 BUDGETS = {"bakery": 43}
+COMMISSIONS_BPS = {"cafe": {BORN: 230, BORN + timedelta(days=45): 1_700}, "bakery": {BORN: 200}}
+"""By when the contract began."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ class Record:
     ends: datetime
     pots: dict[str, int]
     hold: Transaction
+    bps: int
     status: str
     items_done: int = 0
     captured: int = 0
@@ -164,12 +168,16 @@ class Model:
         self.records: dict[Ticket, Record] = {}
         self.used: dict[tuple[str, str, str], Request] = {}
         self.tries: dict[tuple[str, int], int] = {}
+        self.lines: list[Line] = []
+        self.months = Months(zone, BORN, COMMISSIONS_BPS)
 
     def copied(self) -> Model:
+        """Another that answers by itself; months are no request's doing."""
         other = Model(self.zone)
         vars(other.book).update(copy.deepcopy(vars(self.book), {id(tx): tx for tx in self.book.posted.values()}))
         other.records = {one: replace(record, captures=list(record.captures)) for one, record in self.records.items()}
         other.used, other.tries = dict(self.used), dict(self.tries)
+        other.lines, other.months = list(self.lines), self.months
         return other
 
     def ask(self, request: Request, now: datetime) -> Answer:
@@ -192,6 +200,7 @@ class Model:
 
     def redeem(self, one: Redeem, now: datetime) -> None:
         goods, today = GOODS[one.offer], self.day(now)
+        demand(goods.kind != "CODE" or one.units == 1, "INVALID_INPUT")
         demand(now < CLOSES, "OFFER_CLOSED")
         for limit, day in ((goods.per_day, today), (goods.in_all, None)):
             if limit is not None and self.had(one.name, one.offer, day) + one.units > limit:
@@ -212,8 +221,10 @@ class Model:
             expires_at=ends if goods.kind == "VOUCHER" else None,
         )
         self.post(made, now)
-        record = Record(one.offer, one.units, points, today, ends, pots, made, "HELD")
+        bps = [bps for begin, bps in COMMISSIONS_BPS[goods.merchant].items() if begin <= now][-1]
+        record = Record(one.offer, one.units, points, today, ends, pots, made, bps, "HELD")
         if goods.kind != "VOUCHER":
+            self.draw_line(record, points, now)
             record = replace(record, status="CAPTURED", items_done=one.units, captured=points)
             record.captures.append((made, points, now))
         self.records[one.name, one.key] = record
@@ -249,6 +260,13 @@ class Model:
     def payee(goods: Goods) -> AccountId:
         return DONATIONS if goods.kind == "DONATION" else shop(goods.merchant)
 
+    def draw_line(self, record: Record, points: int, now: datetime) -> None:
+        """Note for the merchant's month what so many points more, or less, add; a donation is no merchant's."""
+        goods, before = record.goods, record.captured - record.refunded
+        fen = worth(goods, before + points) - worth(goods, before)
+        if goods.kind != "DONATION":
+            self.lines.append(Line(goods.merchant, now, points, fen, record.bps))
+
     # The counter
 
     def look_at_code(self, one: Capture, now: datetime) -> None:
@@ -280,6 +298,7 @@ class Model:
             final=items == left,
         )
         self.post(post, now)
+        self.draw_line(record, points, now)
         record.items_done, record.captured, record.last_step = done, record.captured + points, one.step
         record.captures.append((post, points, now))
         record.status = "CAPTURED" if items == left else "PART"
@@ -347,11 +366,11 @@ class Model:
         asked = left if points is None else points
         if not 0 < asked <= left:
             raise ValueError("REFUND_EXCEEDED", asked, left)
-        record.refunded += asked
         for number, (capture, has, at) in reversed(list(enumerate(record.captures))):
             part = min(has, asked)
             if part:
-                asked -= part
+                self.draw_line(record, -part, now)
+                asked, record.refunded = asked - part, record.refunded + part
                 record.captures[number] = capture, has - part, at
                 taken = paying("", self.payee(record.goods), account(one.ticket[0]), part).postings
                 key = f"{type(one).__name__}:{one.name}:{one.key}:{number}"
@@ -374,6 +393,12 @@ class Model:
         if one.points:
             self.give_back(one, record, one.points, now)
         record.dispute = "UPHELD" if one.points else "DISMISSED"
+
+    def owed(self, merchant: str) -> tuple[int, int, int]:
+        """The merchant's points and money, and the fen that its captures were worth."""
+        mine = [one for one in self.records.values() if one.goods.merchant == merchant and one.goods.kind != "DONATION"]
+        points = sum(one.captured - one.refunded for one in mine) - self.months.points(merchant)
+        return points, self.months.fen(merchant), sum(one.fen for one in mine)
 
     # Time and the book
 

@@ -14,18 +14,28 @@ from typing import TYPE_CHECKING, Any
 from backend.kernel.clock import ManualClock
 from backend.kernel.errors import DomainError, TransientError
 from backend.kernel.ids import CitizenId
-from backend.ledger.model import POINTS
+from backend.ledger.model import CNY, POINTS, SETTLING
+from backend.mongo.transactions import Transactions
+from backend.outbox.relay import Relay
+from backend.rewards.merchants.documents import MERCHANTS as MERCHANT_DOCUMENTS
+from backend.rewards.merchants.documents import merchant_to_document
+from backend.rewards.merchants.model import MerchantId
 from backend.rewards.offers.model import Bearer, CitizenLimits, OfferId, OfferKind, Stock, StockKind
+from backend.rewards.settlement.model import statement_id
+from backend.rewards.settlement.service import Settlement
 from backend.rewards.vouchers import codes
 from backend.rewards.vouchers.documents import voucher_from_document
 from backend.rewards.vouchers.invariants import audit_vouchers
+from backend.rewards.webhooks.events import WEBHOOK_TOPIC
 from backend.runtime import open_services
 from tests import factories
 from tests.counters import KEY, Street, cashier, contract, merchant, offer
+from tests.integration.selling import APPROVER, PAYER
 from tests.simulation.redemption_model import (
     BORN,
     BUDGETS,
     CLOSES,
+    COMMISSIONS_BPS,
     GOODS,
     ROOT,
     STEP_S,
@@ -42,18 +52,21 @@ from tests.simulation.redemption_model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from backend.identity.model import Principal
+    from backend.rewards.merchants.model import Desk, Merchant
     from backend.rewards.offers.model import Offer
+    from backend.rewards.settlement.model import Statement
     from backend.rewards.vouchers.model import Voucher
     from backend.runtime import Services
     from backend.settings import Settings
+    from tests.simulation.redemption_months import Posted
 
 NAMES = ("alice", "bob", "carol")
 MERCHANTS = ("cafe", "bakery")
-CHANGING = ("ledger_", "voucher", "stock_", "idempotency_keys", "outbox")
+CHANGING = ("ledger_", "voucher", "stock_", "settlement_", "idempotency_keys", "outbox")
 DATA = {
     "LIMIT_REACHED": ("limit",),
     "SOLD_OUT": ("left",),
@@ -86,10 +99,41 @@ def offered(name: str, goods: Goods, now: datetime) -> Offer:
 def furnished(services: Services) -> Street:
     """A process's doors to vouchers over the model's goods."""
     street = Street(services)
-    for name in MERCHANTS:
-        street.add(merchant(BORN, name, contracts=(contract(BORN, budget_fen=BUDGETS.get(name)),)))
+    for name, terms in COMMISSIONS_BPS.items():
+        contracts = tuple(
+            contract(BORN, number=number, valid_from=begin, commission_bps=bps, budget_fen=BUDGETS.get(name))
+            for number, (begin, bps) in enumerate(terms.items(), 1)
+        )
+        street.add(merchant(BORN, name, credit_code=name, contracts=contracts))
     street.add(*(offered(name, goods, BORN) for name, goods in GOODS.items()))
     return street
+
+
+@dataclass
+class Firms:
+    """A street's merchants as settlement asks for them."""
+
+    street: Street
+
+    async def find_merchants(self, ids: Sequence[MerchantId]) -> Mapping[MerchantId, Merchant]:
+        return await self.street._find_merchants(ids)
+
+    async def owner_desk(self, principal: Principal) -> Desk:
+        return await self.street._desk_of(principal)
+
+
+def settling(street: Street) -> Settlement:
+    """A process's door to settlement of the street's merchants."""
+    services = street.services
+    return Settlement(
+        database=services.database,
+        transactions=Transactions(services.database),
+        ledger=services.ledger,
+        merchants=Firms(street),
+        relay=Relay(services.database, services.clock, {WEBHOOK_TOPIC: street._hear}),
+        clock=services.clock,
+        zone=services.programme.zone,
+    )
 
 
 @dataclass
@@ -100,6 +144,7 @@ class RealStreets:
     services: Services
     clock: ManualClock
     streets: Sequence[Street] = ()
+    settlements: Sequence[Settlement] = ()
     vouchers: dict[Ticket, Voucher] = field(default_factory=dict)
 
     def run(self, call: Coroutine[Any, Any, Any]) -> Any:
@@ -112,6 +157,7 @@ class RealStreets:
         self.clock.current = BORN
         self.vouchers.clear()
         self.streets = [furnished(self.services) for _ in range(2)]
+        self.settlements = [settling(street) for street in self.streets]
 
     def ask(self, request: Request) -> Answer:
         return self.ask_together([request])[0]
@@ -170,6 +216,32 @@ class RealStreets:
         token = codes.show(codes.secret_of(KEY, voucher.id), voucher.number, shown_at).token
         return token[:-1] + ("A" if token[-1] != "A" else "B") if request.is_forged else token
 
+    def at_both(self, call: Callable[[Settlement], Awaitable[Any]]) -> list[Any]:
+        """What settlement answers in each process, asked at the same moment."""
+
+        async def together() -> list[Any]:
+            return await asyncio.gather(*map(call, self.settlements))
+
+        answers: list[Any] = self.run(together())
+        return answers
+
+    def close(self) -> int:
+        """Make the statements due, by two workers at once; how many they made."""
+        return sum(self.at_both(lambda one: one.close_due()))
+
+    def move_on(self, name: str, number: int, stage: str) -> None:
+        """Approve a statement, or pay it; asked twice."""
+        statement, key = statement_id(MerchantId(name), number), f"{stage}-{name}-{number}"
+        if stage == "APPROVED":
+            self.at_both(lambda one: one.approve(APPROVER, statement, key=key))
+        else:
+            self.at_both(lambda one: one.pay(PAYER, statement, "ICBC-1", key=key))
+
+    def statements(self) -> list[Statement]:
+        """Every statement, by merchant and number."""
+        found = self.run(self.settlements[0].list_statements(APPROVER, limit=1_000))
+        return sorted(found, key=lambda one: (one.merchant, one.number))
+
     def dump(self) -> Dump:
         """Every document that a request could change."""
 
@@ -196,15 +268,17 @@ class RealStreets:
             for name, page in zip(NAMES, found.values(), strict=True)
         }
 
-    def owed(self, name: str) -> tuple[int, int]:
-        """The merchant's points, and the fen that the book's causes say it is owed."""
+    def owed(self, name: str) -> tuple[int, int, int]:
+        """The merchant's points and money, and the fen that the book's causes say its captures were worth."""
         ledger, until = self.services.ledger, self.clock.now() + timedelta(days=1)
 
         async def fen() -> int:
             told = ledger.stream_merchant(name, since=None, until=until)
-            return sum([int(one.transaction.cause["fen"]) async for one in told])
+            moved = [one.transaction async for one in told if one.transaction.kind not in SETTLING]
+            return sum(int(one.cause["fen"]) for one in moved)
 
-        return self.run(ledger.merchant_balance(name, POINTS, until=None)), self.run(fen())
+        points, money = (self.run(ledger.merchant_balance(name, asset, until=None)) for asset in (POINTS, CNY))
+        return points, money, self.run(fen())
 
     def findings(self) -> list[str]:
         """What the auditors of book and vouchers find."""
@@ -233,6 +307,27 @@ def told(voucher: Voucher) -> tuple[object, ...]:
     return voucher.status.value, voucher.items_captured, captured, refunded, fen, stage
 
 
+def stated(one: Statement) -> tuple[object, ...]:
+    """What a statement says, in the model's words; the difference is nothing once book and vouchers agree."""
+    captures, refunds = ((sums.count, sums.points, sums.fen) for sums in (one.totals.captures, one.totals.refunds))
+    amounts = one.totals.gross_fen, one.totals.commission_fen, one.net_fen, one.brought_forward_fen, one.payable_fen
+    whose = str(one.merchant), one.number, one.since, one.until
+    stage = one.stage.value if one.difference.is_nothing else f"{one.difference}"
+    return *whose, captures, refunds, one.lines, *amounts, stage
+
+
+def settled(dump: Dump) -> Mapping[tuple[str, int, str], Posted]:
+    """What settling moved in the book, by merchant, number of the statement, and kind."""
+    moved: dict[tuple[str, int, str], Posted] = {}
+    for one in dump["ledger_transactions"].values():
+        if one["kind"] in SETTLING and one["copy_of"] is None:
+            statement = dump["settlement_statements"][one["cause"]["statement"]]
+            key = statement["merchant"], statement["number"], one["kind"]
+            assert key not in moved
+            moved[key] = frozenset((part["from"], part["to"], part["amount"]) for part in one["postings"])
+    return moved
+
+
 def stored_vouchers(dump: Dump) -> Mapping[str, Voucher]:
     """The stored vouchers by id."""
     return {one: voucher_from_document(document) for one, document in dump["vouchers"].items()}
@@ -247,6 +342,8 @@ def open_streets(chosen: Settings) -> Iterator[RealStreets]:
         try:
             real = RealStreets(runner, services, clock)
             runner.run(services.identity.register_citizens({CitizenId(one): one for one in NAMES}))
+            firms = [merchant_to_document(one) for one in furnished(services).merchants.values()]
+            runner.run(services.database.insert_many(MERCHANT_DOCUMENTS.name, firms))
             yield real
             runner.run(services.database.client.drop_database(chosen.database))
         finally:

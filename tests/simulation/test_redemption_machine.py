@@ -41,7 +41,17 @@ from tests.simulation.redemption_model import (
     Request,
     step_at,
 )
-from tests.simulation.redemption_real import MERCHANTS, NAMES, RealStreets, open_streets, stored_vouchers, told
+from tests.simulation.redemption_months import REST
+from tests.simulation.redemption_real import (
+    MERCHANTS,
+    NAMES,
+    RealStreets,
+    open_streets,
+    settled,
+    stated,
+    stored_vouchers,
+    told,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -295,6 +305,21 @@ class RedemptionMachine(RuleBasedStateMachine):
     def the_sweeper_runs(self) -> None:
         assert self.real.run(self.real.streets[1].pots.recover()) == 0
 
+    @rule(early_ms=st.sampled_from([0, 0, 0, 1]), approved=st.integers(0, 9), paid=st.integers(0, 9))
+    def the_month_ends(self, early_ms: int, approved: int, paid: int) -> None:
+        """So late that nothing can be added to it any more, or just not."""
+        self.real.clock.current = self.model.months.end(self.now) + REST - timedelta(milliseconds=early_ms)
+        self.settle(approved, paid)
+
+    def settle(self, approved: int, paid: int) -> None:
+        """Make the statements due; some are approved, some paid, by others, in their order."""
+        statements = self.model.months.statements
+        assert self.real.close() == self.model.months.close(self.model.lines, self.now)
+        for before, after, count in (("READY", "APPROVED", approved), ("APPROVED", "PAID", paid)):
+            for one in [one for one in statements if one.stage == before][:count]:
+                self.real.move_on(one.merchant, one.number, after)
+                one.stage = after
+
     # What is held
 
     @invariant()
@@ -319,7 +344,9 @@ class RedemptionMachine(RuleBasedStateMachine):
             },
             "pots": {one: (pot["total"], pot["free"], len(pot["pending"])) for one, pot in dump["stock_pots"].items()},
             "owed": {name: self.real.owed(name) for name in MERCHANTS},
-            "tries": sum(one["count"] for one in dump["voucher_tries"].values()),
+            "statements": [stated(one) for one in self.real.statements()],
+            "settled": settled(dump),
+            "tries": sum(one["wrong"] for one in dump["voucher_tries"].values()),
             "unsent": len(dump["outbox"]),
             "heard": sum(len(street.heard) for street in self.real.streets),
         }
@@ -338,10 +365,13 @@ class RedemptionMachine(RuleBasedStateMachine):
                 for ticket, one in model.records.items()
             },
             "pots": {pot: (model.total(pot), model.free(pot), 0) for pot in asked},
-            "owed": {name: owed(model, name) for name in MERCHANTS},
+            "owed": {name: model.owed(name) for name in MERCHANTS},
+            "statements": sorted(one.told for one in model.months.statements),
+            "settled": model.months.postings(),
             "tries": sum(model.tries.values()),
             "unsent": 0,
-            "heard": sum(isinstance(one, Capture | Refund) or is_upheld(one) for one in model.used.values()),
+            "heard": sum(isinstance(one, Capture | Refund) or is_upheld(one) for one in model.used.values())
+            + len(model.months.statements),
         }
 
     def page(self, model: Model, name: str) -> Any:
@@ -355,17 +385,19 @@ class RedemptionMachine(RuleBasedStateMachine):
         return book.available(whose, self.now), held, dict(+book.lots[whose]), holds
 
     def teardown(self) -> None:
+        """When all is settled, merchants have no points, and no money but what they owe."""
+        self.real.clock.current = self.model.months.end(self.now) + REST
+        everything = len(self.model.lines)
+        self.settle(everything, everything)
+        self.both_hold_the_same()
+        for name in MERCHANTS:
+            points, money, _ = self.real.owed(name)
+            assert points == 0 >= money
         assert self.real.findings() == []
 
 
 def is_upheld(request: Request) -> bool:
     return isinstance(request, Decide) and request.points > 0
-
-
-def owed(model: Model, name: str) -> tuple[int, int]:
-    """The merchant's points and fen."""
-    mine = [one for one in model.records.values() if one.goods.merchant == name and one.goods.kind != "DONATION"]
-    return sum(one.captured - one.refunded for one in mine), sum(one.fen for one in mine)
 
 
 def seen(dump: Dump, before: Dump) -> Dump:

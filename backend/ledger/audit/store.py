@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backend.ledger.documents import PAGES, TRANSACTIONS, UNSEALED, page_from_document
+from backend.ledger.model import MERCHANT
 from backend.ledger.model import TransactionKind as Kind
 from backend.ledger.sealing.store import BLOCKS, DAYS, KEYS, LEAVES, UNSEALABLE
 from backend.mongo.batches import decode, stream_raw
@@ -100,6 +101,14 @@ async def stream_told(snapshot: Snapshot) -> AsyncIterator[str]:
     query = {"cause.voucher": {"$type": "string"}, "kind": {"$in": kinds}, "copy_of": None}
     async for document in snapshot.stream(TRANSACTIONS.name, query, fields=["_id"]):
         yield document["_id"]
+
+
+async def stream_of_merchants(snapshot: Snapshot) -> AsyncIterator[Document]:
+    """Every transaction that touches a merchant's account."""
+    theirs = {"$regex": f"^{MERCHANT}"}
+    query = {"copy_of": None, "$or": [{"postings.to": theirs}, {"postings.from": theirs}]}
+    async for document in snapshot.stream(TRANSACTIONS.name, query):
+        yield document
 
 
 async def find_copies(snapshot: Snapshot, transaction: str, owners: Sequence[str]) -> list[Document]:

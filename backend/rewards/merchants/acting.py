@@ -12,7 +12,7 @@ from backend.kernel.crypto import payload_hash
 from backend.kernel.errors import Text
 from backend.mongo.idempotency import Use
 from backend.rewards.merchants.errors import UnknownMerchantError
-from backend.rewards.merchants.model import MemberRole, MerchantLogEntry
+from backend.rewards.merchants.model import Desk, MemberRole, MerchantLogEntry
 from backend.rewards.merchants.rules import MAX_REASON, STAFF_STEPS
 
 if TYPE_CHECKING:
@@ -83,8 +83,12 @@ class Order:
         )
 
 
-async def require_firm(writes: MerchantWrites, principal: Principal, merchant: str | None) -> Firm:
+async def require_firm(
+    writes: MerchantWrites, principal: Principal, merchant: str | None, *, leaving: str | None = None
+) -> Firm:
     """The merchant that the principal may change: an administrator any, an owner their own (None: whichever that is).
+
+    Where somebody (``leaving``) is to work there no more, they may ask for it themselves.
 
     Raises:
         UnknownMerchantError: there is none, or the caller works elsewhere.
@@ -100,8 +104,21 @@ async def require_firm(writes: MerchantWrites, principal: Principal, merchant: s
         raise ForbiddenError(NOT_YOURS)
     if merchant not in {None, member.merchant}:
         raise UnknownMerchantError(merchant or "")
-    if member.role is not MemberRole.OWNER:
+    if member.role is not MemberRole.OWNER and member.id != leaving:
         raise ForbiddenError(OWNERS_ONLY)
     firm = await writes.find_firm(member.merchant)
     assert firm is not None
     return firm
+
+
+async def require_desk(writes: MerchantWrites, login: str) -> Desk:
+    """Who works under that login, and where, as the transaction sees it.
+
+    Raises:
+        ForbiddenError: nobody, or nobody any more.
+    """
+    member = await writes.find_member(login)
+    merchant = await writes.find_merchant(member.merchant) if member is not None and member.is_active else None
+    if member is None or merchant is None:
+        raise ForbiddenError(NOT_YOURS)
+    return Desk(merchant, member)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backend.kernel.errors import Refusal
+from backend.kernel.errors import Refusal, Text
 
 
 @dataclass(eq=False)
@@ -94,11 +94,11 @@ class OwnApprovalError(Refusal):
 
 @dataclass(eq=False)
 class ShopInUseError(Refusal):
-    """Somebody is bound to the shop's counter; they are moved or removed first."""
+    """Somebody is bound to the shop's counter, or an offer that has not ended names it; that is changed first."""
 
     shop: str
-    member: str
+    by: Text
 
     code = "SHOP_IN_USE"
-    zh = "门店 {shop} 仍有账号 {member} 在用，请先调整"
-    en = "the login {member} is bound to the shop {shop}; move or remove it first"
+    zh = "门店 {shop} 仍在使用：{by}，请先调整"
+    en = "the shop {shop} is in use by {by}; change that first"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from backend.identity.rules import NOTE, require_name, require_note
 from backend.kernel.errors import InvalidInputError, Text
+from backend.rewards.merchants.cycles import period_end
 from backend.rewards.merchants.errors import (
     LastOwnerError,
     MerchantStageError,
@@ -35,8 +36,17 @@ from backend.rewards.merchants.model import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
+    from zoneinfo import ZoneInfo
 
-    from backend.rewards.merchants.model import ContractTerms, Hours, MemberDetails, Merchant, ShopDetails, ShopId
+    from backend.rewards.merchants.model import (
+        ContractTerms,
+        Cycle,
+        Hours,
+        MemberDetails,
+        Merchant,
+        ShopDetails,
+        ShopId,
+    )
 
 # GB 32100-2015: digits and letters without I, O, S, V and Z; weights are powers of 3 modulo 31.
 CODE_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
@@ -53,6 +63,7 @@ MAX_RATE_PART = 10**6
 MAX_COMMISSION_BPS = BASIS_POINTS // 2
 MAX_BUDGET_FEN = 10**13
 MAX_AHEAD = timedelta(days=366)
+MILLISECOND = timedelta(milliseconds=1)
 MAX_CONTRACTS = 100
 MAX_SHOPS = 100
 # Those who left count too: their names stand in what they captured.
@@ -62,17 +73,19 @@ MAX_LAT_E6, MAX_LON_E6 = 90 * 10**6, 180 * 10**6
 WEEK = range(1, 8)
 DAY_MINUTES = 1_440
 
-WORKING = frozenset({MerchantStage.APPLIED, MerchantStage.APPROVED, MerchantStage.SUSPENDED})
+AGREED = frozenset({MerchantStage.APPROVED, MerchantStage.SUSPENDED})
+WORKING = AGREED | {MerchantStage.APPLIED}
 FROM_STAGES: Mapping[MerchantStep, frozenset[MerchantStage]] = {
     MerchantStep.APPROVE: frozenset({MerchantStage.APPLIED}),
     MerchantStep.REJECT: frozenset({MerchantStage.APPLIED}),
     MerchantStep.SUSPEND: frozenset({MerchantStage.APPROVED}),
     MerchantStep.RESUME: frozenset({MerchantStage.SUSPENDED}),
-    MerchantStep.CLOSE: frozenset({MerchantStage.APPROVED, MerchantStage.SUSPENDED}),
-    MerchantStep.AGREE: frozenset({MerchantStage.APPROVED, MerchantStage.SUSPENDED}),
+    MerchantStep.CLOSE: AGREED,
+    MerchantStep.AGREE: AGREED,
     MerchantStep.SAVE_SHOP: WORKING,
     MerchantStep.REMOVE_SHOP: WORKING,
-    MerchantStep.ADD_MEMBER: WORKING,
+    # A login has one merchant: nobody takes others' logins by merely applying.
+    MerchantStep.ADD_MEMBER: AGREED,
     MerchantStep.CHANGE_MEMBER: WORKING,
     # Whoever must lose access loses it, whatever became of the merchant.
     MerchantStep.REMOVE_MEMBER: frozenset(MerchantStage),
@@ -169,12 +182,15 @@ def require_application(given: MerchantApplication) -> MerchantApplication:
     return dataclasses.replace(given, credit_code=code)
 
 
-def next_contract(merchant: Merchant, terms: ContractTerms, now: datetime) -> Contract:
+def next_contract(merchant: Merchant, terms: ContractTerms, now: datetime, zone: ZoneInfo) -> Contract:
     """The contract that follows on those the merchant has.
+
+    With another cycle it begins where a period of the cycle before ends, for each period has its own budget; where no
+    beginning is given, at the first such end from now on.
 
     Raises:
         InvalidInputError: a rate of zero, a commission above a half, a budget of zero, or a beginning in the past,
-            before that of the last contract, or beyond a year.
+            before that of the last contract, beyond a year, or within a period of another cycle.
     """
     if not 0 < terms.rate.numerator <= MAX_RATE_PART or terms.rate.denominator > MAX_RATE_PART:
         raise InvalidInputError(
@@ -191,6 +207,12 @@ def next_contract(merchant: Merchant, terms: ContractTerms, now: datetime) -> Co
             f"not before now or the beginning of the last contract, and within {MAX_AHEAD.days} days",
         )
         raise InvalidInputError("validFrom", problem)
+    earliest = _cycle_change(merchant, terms.cycle, begins, now, zone)
+    if terms.valid_from is not None and begins != earliest:
+        local = earliest.astimezone(zone).isoformat()
+        raise InvalidInputError(
+            "validFrom", Text(f"更改结算周期，最早自 {local} 起", f"with another cycle it may begin at {local}")
+        )
     if len(merchant.contracts) >= MAX_CONTRACTS:
         raise InvalidInputError("contract", Text(f"最多 {MAX_CONTRACTS} 份", f"at most {MAX_CONTRACTS}"))
     return Contract(
@@ -199,8 +221,17 @@ def next_contract(merchant: Merchant, terms: ContractTerms, now: datetime) -> Co
         commission_bps=terms.commission_bps,
         cycle=terms.cycle,
         budget_fen=terms.budget_fen,
-        valid_from=begins,
+        valid_from=earliest,
     )
+
+
+def _cycle_change(merchant: Merchant, cycle: Cycle, begins: datetime, now: datetime, zone: ZoneInfo) -> datetime:
+    """The first moment from ``begins`` on at which a contract of that cycle may begin."""
+    # One that has not begun yet and would begin at the same moment is replaced, and bounds nothing.
+    before = merchant.contract_at(max(now, begins - MILLISECOND))
+    if before is None or before.cycle is cycle:
+        return begins
+    return period_end(before.cycle, begins - MILLISECOND, zone)
 
 
 def require_hours(hours: Iterable[Hours]) -> tuple[Hours, ...]:
@@ -276,7 +307,7 @@ def without_shop(firm: Firm, shop: ShopId) -> Firm:
         raise UnknownShopError(shop)
     for member in firm.members:
         if member.is_active and member.shop == shop:
-            raise ShopInUseError(shop, member.id)
+            raise ShopInUseError(shop, Text(f"账号 {member.id}", f"the login {member.id}"))
     return _with_merchant(firm, shops=left)
 
 

@@ -15,12 +15,13 @@ from backend.kernel.clock import to_milliseconds
 from backend.kernel.errors import IdempotencyConflictError, InvalidInputError, Text
 from backend.kernel.ids import derived_id, new_id
 from backend.rewards.merchants import rules
-from backend.rewards.merchants.acting import NOT_YOURS, OWNERS_ONLY, Order, require_firm
+from backend.rewards.merchants.acting import NOT_YOURS, OWNERS_ONLY, Order, require_desk, require_firm
 from backend.rewards.merchants.documents import shop_to_document, terms_to_document
 from backend.rewards.merchants.errors import (
     CreditCodeTakenError,
     MemberTakenError,
     OwnApprovalError,
+    ShopInUseError,
 )
 from backend.rewards.merchants.model import (
     Firm,
@@ -35,8 +36,9 @@ from backend.rewards.merchants.model import (
 from backend.rewards.merchants.store import MerchantReads, MerchantWrites, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from datetime import datetime
+    from zoneinfo import ZoneInfo
 
     from backend.identity.model import Principal
     from backend.kernel.clock import Clock
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     )
 
     Effect = Callable[[Firm, datetime], Firm]
+    Premise = Callable[[Tx, Firm], Awaitable[None]]
 
 STAFF_ONLY = Text("商户资料", "merchants' data")
 
@@ -66,23 +69,33 @@ class Merchants:
         MerchantStageError: it does not stand so that this could be done.
         InvalidInputError, IdempotencyConflictError: a field, or the key.
 
-    An owner may leave ``merchant`` out (None): their own is meant.
+    An owner may leave ``merchant`` out (None): their own is meant. ``find_offer_at`` finds an offer that is not ended
+    and names that shop.
     """
 
     def __init__(
-        self, *, database: Database, transactions: Transactions, clock: Clock, districts: Iterable[str]
+        self,
+        *,
+        database: Database,
+        transactions: Transactions,
+        clock: Clock,
+        zone: ZoneInfo,
+        districts: Iterable[str],
+        find_offer_at: Callable[[Tx, MerchantId, ShopId], Awaitable[str | None]],
     ) -> None:
         self._reads = MerchantReads(database)
         self._transactions = transactions
         self._clock = clock
+        self._zone = zone
         self._districts = frozenset(districts)
+        self._find_offer_at = find_offer_at
 
     async def register(self, principal: Principal, application: MerchantApplication, *, key: str) -> Merchant:
         """Register a merchant: somebody who works nowhere becomes its owner, or staff name who does.
 
         Raises:
             CreditCodeTakenError: a merchant that was not rejected has the code.
-            MemberTakenError: the owner-to-be works at a merchant that was not rejected.
+            MemberTakenError: the owner-to-be works at a merchant that is neither rejected nor closed.
         """
         given = rules.require_application(application)
         owner = given.owner if principal.is_admin else principal.id
@@ -126,7 +139,7 @@ class Merchants:
         def effect(firm: Firm, now: datetime) -> Firm:
             if firm.merchant.registered_by == str(principal):
                 raise OwnApprovalError
-            agreed = rules.with_contract(firm, rules.next_contract(firm.merchant, terms, now))
+            agreed = rules.with_contract(firm, rules.next_contract(firm.merchant, terms, now, self._zone))
             return rules.moved(agreed, MerchantStep.APPROVE, None)
 
         payload = [merchant, terms_to_document(terms)]
@@ -134,13 +147,18 @@ class Merchants:
         return await self._change(order, merchant, effect)
 
     async def agree(self, principal: Principal, merchant: MerchantId, contract: ContractTerms, *, key: str) -> Merchant:
-        """Agree a further contract, from now or a later moment on; by an administrator."""
+        """Agree a further contract, from now or a later moment on; by an administrator.
+
+        With another cycle it begins where a period of the cycle before ends.
+        """
         terms = _to_milliseconds(contract)
         order = Order(
             principal=principal, step=MerchantStep.AGREE, key=key, payload=[merchant, terms_to_document(terms)]
         )
         return await self._change(
-            order, merchant, lambda firm, now: rules.with_contract(firm, rules.next_contract(firm.merchant, terms, now))
+            order,
+            merchant,
+            lambda firm, now: rules.with_contract(firm, rules.next_contract(firm.merchant, terms, now, self._zone)),
         )
 
     async def reject(self, principal: Principal, merchant: MerchantId, reason: str, *, key: str) -> Merchant:
@@ -179,10 +197,17 @@ class Merchants:
         """Close a shop; by an owner or administrator.
 
         Raises:
-            UnknownShopError, ShopInUseError: there is none, or a cashier is bound to it.
+            UnknownShopError: there is none.
+            ShopInUseError: a cashier is bound to it, or an offer that is not ended names it.
         """
+
+        async def premise(tx: Tx, firm: Firm) -> None:
+            offer = await self._find_offer_at(tx, firm.merchant.id, shop)
+            if offer is not None:
+                raise ShopInUseError(shop, Text(f"兑换项目 {offer}", f"the offer {offer}"))
+
         order = Order(principal=principal, step=MerchantStep.REMOVE_SHOP, key=key, payload=[merchant, shop])
-        return await self._change(order, merchant, lambda firm, _: rules.without_shop(firm, shop))
+        return await self._change(order, merchant, lambda firm, _: rules.without_shop(firm, shop), premise=premise)
 
     async def add_member(
         self, principal: Principal, merchant: MerchantId | None, login: str, details: MemberDetails, *, key: str
@@ -190,12 +215,16 @@ class Merchants:
         """Let somebody work there; by an owner or administrator.
 
         Raises:
-            MemberTakenError: the login works there, or at another merchant that was not rejected.
+            MemberTakenError: the login works there, or at another merchant that is neither rejected nor closed.
             UnknownShopError: the merchant has no such shop.
         """
+
+        async def premise(tx: Tx, firm: Firm) -> None:
+            await _require_free(MerchantWrites(tx), login, elsewhere_than=firm.merchant.id)
+
         order = _staffing(principal, MerchantStep.ADD_MEMBER, key, merchant, login, details)
         return await self._change(
-            order, merchant, lambda firm, _: rules.with_member(firm, login, details, is_new=True), joining=login
+            order, merchant, lambda firm, _: rules.with_member(firm, login, details, is_new=True), premise=premise
         )
 
     async def change_member(
@@ -214,13 +243,13 @@ class Merchants:
     async def remove_member(
         self, principal: Principal, merchant: MerchantId | None, login: str, *, key: str
     ) -> Merchant:
-        """Let somebody work there no more, at once; by an owner or administrator.
+        """Let somebody work there no more, at once; by an owner, an administrator, or whoever leaves.
 
         Raises:
             UnknownMemberError, LastOwnerError: nobody does, or no owner would be left.
         """
         order = _staffing(principal, MerchantStep.REMOVE_MEMBER, key, merchant, login, None)
-        return await self._change(order, merchant, lambda firm, _: rules.without_member(firm, login))
+        return await self._change(order, merchant, lambda firm, _: rules.without_member(firm, login), leaving=login)
 
     async def desk(self, principal: Principal) -> Desk:
         """Who is at work, and where; a suspended merchant's people too: the caller looks at the stage.
@@ -232,6 +261,14 @@ class Merchants:
         if found is None:
             raise ForbiddenError(NOT_YOURS)
         return found
+
+    async def desk_within(self, tx: Tx, principal: Principal) -> Desk:
+        """The same as a transaction sees it: for what must not be done by whom the merchant has just let go.
+
+        Raises:
+            ForbiddenError: the principal works nowhere.
+        """
+        return await require_desk(MerchantWrites(tx), principal.id)
 
     async def owner_desk(self, principal: Principal) -> Desk:
         """The same for owners.
@@ -315,20 +352,29 @@ class Merchants:
         return await self._change(order, merchant, lambda firm, _: rules.moved(firm, step, reason))
 
     async def _change(
-        self, order: Order, merchant: MerchantId | None, effect: Effect, *, joining: str | None = None
+        self,
+        order: Order,
+        merchant: MerchantId | None,
+        effect: Effect,
+        *,
+        premise: Premise | None = None,
+        leaving: str | None = None,
     ) -> Merchant:
-        """Let the key take its effect, once; the merchant after it, or as it stands where it had taken it before."""
+        """Let the key take its effect, once; the merchant after it, or as it stands where it had taken it before.
+
+        ``premise`` refuses by what is stored elsewhere.
+        """
         now = self._clock.now()
         name = new_id("mlog", now)
 
         async def body(tx: Tx) -> Merchant:
             writes = MerchantWrites(tx)
-            before = await require_firm(writes, order.principal, merchant)
+            before = await require_firm(writes, order.principal, merchant, leaving=leaving)
             if await writes.claimed_at(order.use) is not None:
                 return before.merchant
             rules.require_stage(before.merchant, order.step)
-            if joining is not None:
-                await _require_free(writes, joining, elsewhere_than=before.merchant.id)
+            if premise is not None:
+                await premise(tx, before)
             changed = effect(before, now)
             version = before.merchant.version + 1
             after = Firm(dataclasses.replace(changed.merchant, version=version), changed.members)
@@ -368,13 +414,13 @@ def _registered(order: Order, given: MerchantApplication, owner: str, now: datet
 
 
 async def _require_free(writes: MerchantWrites, login: str, *, elsewhere_than: MerchantId | None) -> None:
-    """Refuse a login that works there already or at another merchant; rejected applications bind nobody."""
+    """Refuse a login that works there already or at another merchant; rejected and closed ones bind nobody."""
     member = await writes.find_member(login)
     if member is None or not member.is_active:
         return
     if member.merchant != elsewhere_than:
         merchant = await writes.find_merchant(member.merchant)
-        if merchant is None or merchant.stage is MerchantStage.REJECTED:
+        if merchant is None or merchant.stage in {MerchantStage.REJECTED, MerchantStage.CLOSED}:
             return
     raise MemberTakenError(login)
 

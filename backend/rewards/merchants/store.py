@@ -98,6 +98,14 @@ class MerchantWrites:
         known = set(before.members)
         await self._save_members(member for member in after.members if member not in known)
 
+    async def hold(self, merchant: Merchant) -> None:
+        """Let no change of the merchant be committed beside this transaction, though this changes nothing of it.
+
+        A document that is written, and written back, conflicts with whatever else writes it.
+        """
+        for change in (1, -1):
+            await self._tx.update_one(MERCHANTS.name, {"_id": merchant.id}, {"$inc": {"version": Int64(change)}})
+
     async def _save_members(self, members: Iterable[Member]) -> None:
         changes = [
             UpdateOne({"_id": member.id}, {"$set": member_to_document(member)}, upsert=True) for member in members

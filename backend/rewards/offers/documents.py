@@ -9,6 +9,7 @@ from bson import Int64
 from backend.mongo.collections import (
     AMOUNT,
     COUNTER,
+    FLAG,
     MOMENT,
     TEXT,
     Collection,
@@ -83,6 +84,7 @@ OFFERS = Collection(
             "created_at": MOMENT,
             "submitted_by": nullable(TEXT),
             "submitted_at": nullable(MOMENT),
+            "paused_by_staff": FLAG,
             "folded": TEXT,
         }
     ),
@@ -214,6 +216,7 @@ def offer_to_document(offer: Offer) -> Document:
         "created_at": offer.created_at,
         "submitted_by": offer.submitted_by,
         "submitted_at": offer.submitted_at,
+        "paused_by_staff": offer.paused_by_staff,
         "folded": folded_title(offer.terms),
     }
 
@@ -232,4 +235,5 @@ def offer_from_document(document: Mapping[str, Any]) -> Offer:
         created_at=document["created_at"],
         submitted_by=document["submitted_by"],
         submitted_at=document["submitted_at"],
+        paused_by_staff=document["paused_by_staff"],
     )

@@ -31,6 +31,17 @@ class OfferStageError(Refusal):
 
 
 @dataclass(eq=False)
+class StaffPausedError(Refusal):
+    """The programme's staff paused the offer, so its merchant cannot resume it."""
+
+    offer: str
+
+    code = "STAFF_PAUSED"
+    zh = "兑换项目 {offer} 由工作人员暂停，仅工作人员可恢复"
+    en = "staff paused the offer {offer}, so only staff resume it"
+
+
+@dataclass(eq=False)
 class OfferClosedError(Refusal):
     """The offer cannot be redeemed now: not begun, over, paused, outside its hours, or its merchant is suspended."""
 

@@ -9,7 +9,7 @@ from backend.kernel.errors import InvalidInputError, Text
 from backend.rewards.merchants.errors import MerchantStageError, OwnApprovalError
 from backend.rewards.merchants.model import MerchantStage, MerchantStep
 from backend.rewards.merchants.rules import WORKING
-from backend.rewards.offers.errors import OfferStageError, StaleOfferError
+from backend.rewards.offers.errors import OfferStageError, StaffPausedError, StaleOfferError
 from backend.rewards.offers.model import Offer, OfferKind, OfferStage
 
 if TYPE_CHECKING:
@@ -116,19 +116,25 @@ def returned(offer: Offer, reason: str) -> Offer:
     return dataclasses.replace(_waiting_no_more(offer), stage=stage, reason=reason)
 
 
-def paused(offer: Offer) -> Offer:
+def paused(offer: Offer, *, by_staff: bool) -> Offer:
     """The offer off sale for a while."""
-    return dataclasses.replace(offer, stage=OfferStage.PAUSED)
+    return dataclasses.replace(offer, stage=OfferStage.PAUSED, paused_by_staff=by_staff)
 
 
-def resumed(offer: Offer) -> Offer:
-    """The offer on sale again."""
-    return dataclasses.replace(offer, stage=OfferStage.LIVE)
+def resumed(offer: Offer, *, by_staff: bool) -> Offer:
+    """The offer on sale again.
+
+    Raises:
+        StaffPausedError: staff paused it, and somebody else resumes it.
+    """
+    if offer.paused_by_staff and not by_staff:
+        raise StaffPausedError(offer.id)
+    return dataclasses.replace(offer, stage=OfferStage.LIVE, paused_by_staff=False)
 
 
 def ended(offer: Offer) -> Offer:
     """The offer off sale for good; its vouchers stay."""
-    return dataclasses.replace(_waiting_no_more(offer), stage=OfferStage.ENDED)
+    return dataclasses.replace(_waiting_no_more(offer), stage=OfferStage.ENDED, paused_by_staff=False)
 
 
 def stocked(offer: Offer, stock: Stock) -> Offer:

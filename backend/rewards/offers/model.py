@@ -131,7 +131,8 @@ class Offer:
     """An offer with its life. ``revision`` counts changes of its terms, ``version`` all changes; ``reason`` is staff's.
 
     ``proposed`` are terms that replace those of an offer on sale once somebody other than ``submitted_by`` approves;
-    ``submitted_at`` says since when the offer waits for approval, of its first terms or of these.
+    ``submitted_at`` says since when the offer waits for approval, of its first terms or of these. What staff paused
+    (``paused_by_staff``) only staff resume.
     """
 
     id: OfferId
@@ -145,6 +146,7 @@ class Offer:
     submitted_by: str | None
     submitted_at: datetime | None = None
     proposed: OfferTerms | None = None
+    paused_by_staff: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ MAX_CASH_FEN = 10**8
 MAX_ITEMS = 100
 MAX_DAYS = 366
 MAX_VALIDITY = timedelta(days=3 * 366)
+MAX_AHEAD = timedelta(days=3_660)
 MAX_UNITS = 10**7
 MAX_LIMIT = 10**6
 MAX_NEWCOMER_DAYS = 3_660
@@ -42,7 +43,9 @@ YEARS_3 = Text("晚于开始时间，且不超过三年", "after it begins, by t
 NEVER = Text("赠与类与券码类不适用", "not for gifts and codes")
 
 
-def require_terms(terms: OfferTerms, *, merchant: Merchant, districts: frozenset[str], codes: int) -> OfferTerms:
+def require_terms(
+    terms: OfferTerms, *, merchant: Merchant, districts: frozenset[str], codes: int, now: datetime
+) -> OfferTerms:
     """The terms in their stored form; a code offer has as many units as it has ``codes``.
 
     Raises:
@@ -58,7 +61,7 @@ def require_terms(terms: OfferTerms, *, merchant: Merchant, districts: frozenset
     require_stock(terms.stock)
     _require_limits(terms.limits)
     _require_audience(terms.audience, districts)
-    _require_period(terms)
+    _require_period(terms, now)
     _require_kind(terms, codes)
     known = {shop.id for shop in merchant.shops}
     if len(set(terms.shops)) < len(terms.shops) or not set(terms.shops) <= known:
@@ -135,7 +138,9 @@ def _require_audience(audience: Audience, districts: frozenset[str]) -> None:
         require_between("audience.newcomerDays", audience.newcomer_days, 1, MAX_NEWCOMER_DAYS)
 
 
-def _require_period(terms: OfferTerms) -> None:
+def _require_period(terms: OfferTerms, now: datetime) -> None:
+    if terms.valid_to > now + MAX_AHEAD:
+        raise InvalidInputError("validTo", Text("须在十年之内", "within ten years"))
     if not timedelta() < terms.valid_to - terms.valid_from <= MAX_VALIDITY:
         raise InvalidInputError("validTo", YEARS_3)
     until = terms.vouchers_until

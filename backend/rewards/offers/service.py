@@ -7,6 +7,7 @@ merchants' log. Redeeming an offer is the vouchers' business.
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from backend.identity.errors import ForbiddenError
@@ -97,7 +98,8 @@ class Offers:
                     raise IdempotencyConflictError(key)
                 return known
             life.require_merchant(firm.merchant, order.step)
-            made = _drafted(offer, firm.merchant.id, await self._checked(offers, terms, firm, codes=0), now)
+            written = await self._written(tx, terms, firm, codes=0, now=now)
+            made = _drafted(offer, firm.merchant.id, written, now)
             await offers.insert(made)
             entry = order.entry(name, now, firm.merchant.id, version=1, before=None, after=digest_of(made), offer=offer)
             await writes.log(entry)
@@ -114,7 +116,7 @@ class Offers:
 
         async def effect(tx: Tx, before: Offer, firm: Firm, now: datetime) -> Offer:
             codes = before.terms.stock.units if before.terms.kind is OfferKind.CODE else 0
-            written = await self._checked(OfferWrites(tx), terms, firm, codes=codes)
+            written = await self._written(tx, terms, firm, codes=codes, now=now)
             return life.edited(before, written, str(principal), now)
 
         return await self._change(
@@ -153,11 +155,17 @@ class Offers:
 
     async def pause(self, principal: Principal, offer: OfferId, *, key: str) -> Offer:
         """Take an offer off sale for a while."""
-        return await self._change(principal, offer, MerchantStep.PAUSE_OFFER, _pure(life.paused), key=key)
+        effect = _pure(partial(life.paused, by_staff=principal.is_admin))
+        return await self._change(principal, offer, MerchantStep.PAUSE_OFFER, effect, key=key)
 
     async def resume(self, principal: Principal, offer: OfferId, *, key: str) -> Offer:
-        """Put a paused offer on sale again."""
-        return await self._change(principal, offer, MerchantStep.RESUME_OFFER, _pure(life.resumed), key=key)
+        """Put a paused offer on sale again.
+
+        Raises:
+            StaffPausedError: an administrator paused it, and an owner asks.
+        """
+        effect = _pure(partial(life.resumed, by_staff=principal.is_admin))
+        return await self._change(principal, offer, MerchantStep.RESUME_OFFER, effect, key=key)
 
     async def end(self, principal: Principal, offer: OfferId, *, key: str) -> Offer:
         """Take an offer off sale for good; its vouchers stay."""
@@ -263,8 +271,16 @@ class Offers:
         change = stock.units - before.terms.stock.units
         await PotWrites(tx).resize(stock_pot(after.id, day), change, total=stock.units)
 
-    async def _checked(self, writes: OfferWrites, terms: OfferTerms, firm: Firm, *, codes: int) -> OfferTerms:
-        checked = rules.require_terms(terms, merchant=firm.merchant, districts=self._districts, codes=codes)
+    async def _written(self, tx: Tx, terms: OfferTerms, firm: Firm, *, codes: int, now: datetime) -> OfferTerms:
+        """The terms as they are stored; no shop that they name is removed meanwhile."""
+        if terms.shops:
+            await MerchantWrites(tx).hold(firm.merchant)
+        return await self._checked(OfferWrites(tx), terms, firm, codes=codes, now=now)
+
+    async def _checked(
+        self, writes: OfferWrites, terms: OfferTerms, firm: Firm, *, codes: int, now: datetime
+    ) -> OfferTerms:
+        checked = rules.require_terms(terms, merchant=firm.merchant, districts=self._districts, codes=codes, now=now)
         if checked.picture is not None and not await writes.has_picture(checked.picture):
             raise InvalidInputError("picture", Text("没有这张图片", "there is no such picture"))
         return checked
@@ -272,9 +288,9 @@ class Offers:
     async def _require_sellable(
         self, writes: OfferWrites, offer: Offer, terms: OfferTerms, firm: Firm, now: datetime
     ) -> None:
-        """Look at the terms once more: shops may have closed since they were written, and time has passed."""
+        """Look at the terms once more: the programme may have changed since they were written, and time has passed."""
         codes = offer.terms.stock.units if offer.terms.kind is OfferKind.CODE else 0
-        await self._checked(writes, terms, firm, codes=codes)
+        await self._checked(writes, terms, firm, codes=codes, now=now)
         rules.require_future(terms, now)
 
     async def _change(

@@ -11,22 +11,32 @@ from backend.kernel.crypto import payload_hash
 from backend.mongo.client import DuplicateError
 from backend.mongo.paging import page_by_moment
 from backend.rewards.offers.documents import CODES, OFFERS, PICTURES, offer_from_document, offer_to_document
+from backend.rewards.offers.model import OfferStage, StockKind
+from backend.rewards.stock.model import stock_pot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
     from typing import Any
 
-    from backend.mongo.client import Database
+    from backend.mongo.client import Database, Snapshot
     from backend.mongo.paging import Place
     from backend.mongo.transactions import Tx
-    from backend.rewards.merchants.model import MerchantId
+    from backend.rewards.merchants.model import MerchantId, ShopId
     from backend.rewards.offers.model import Offer, OfferId
+    from backend.rewards.stock.model import PotId
 
 
 def digest_of(offer: Offer) -> str:
     """What the log notes of an offer as it stands."""
     return payload_hash(offer_to_document(offer))
+
+
+async def find_offer_at(tx: Tx, merchant: MerchantId, shop: ShopId) -> str | None:
+    """An offer of the merchant that is not ended and names the shop; terms proposed name no other shops than these."""
+    wanted = {"merchant": merchant, "stage": {"$ne": OfferStage.ENDED.value}, "terms.shops": shop}
+    document = await tx.find_one(OFFERS.name, wanted)
+    return document["_id"] if document else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +86,13 @@ class OfferWrites:
                 for code in codes
             ],
         )
+
+
+async def list_sizes(snapshot: Snapshot) -> dict[PotId, int]:
+    """How many units there are in all of each offer that bounds them so, by the pot they are taken from."""
+    query = {"terms.stock.kind": StockKind.TOTAL.value}
+    offers = snapshot.stream(OFFERS.name, query, fields=["terms.stock"])
+    return {stock_pot(offer["_id"]): int(offer["terms"]["stock"]["units"]) async for offer in offers}
 
 
 class OfferReads:

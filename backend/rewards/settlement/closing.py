@@ -16,14 +16,14 @@ import structlog
 from backend.kernel.ids import derived_id
 from backend.rewards.merchants.cycles import period_end
 from backend.rewards.settlement.model import (
+    NO_DIFFERENCE,
     Account,
-    Difference,
     Statement,
     StatementKind,
     StatementStage,
     Sums,
 )
-from backend.rewards.settlement.rules import REST, Tally
+from backend.rewards.settlement.rules import REST
 from backend.rewards.settlement.store import SettlementWrites
 from backend.rewards.webhooks.events import Event, EventType, event_item
 
@@ -34,17 +34,18 @@ if TYPE_CHECKING:
 
     from backend.identity.model import Principal
     from backend.kernel.clock import Clock
+    from backend.kernel.ids import TransactionId
     from backend.mongo.transactions import Transactions, Tx
     from backend.outbox.relay import Item, Relay
     from backend.rewards.merchants.model import Desk, Merchant, MerchantId
     from backend.rewards.settlement.lines import Lines
     from backend.rewards.settlement.model import Adjustment, Totals
+    from backend.rewards.settlement.rules import Tally
     from backend.rewards.settlement.store import SettlementReads
 
 LOG = structlog.get_logger(__name__)
 PAGE = 200
 AT_ONCE = 4
-UNCOMPARED = Difference(points=0, fen=0, captures=Sums(), refunds=Sums())
 
 
 class MerchantDesks(Protocol):
@@ -86,7 +87,8 @@ class Closing:
 
         What one merchant's books meet does not hold up the others'; the first such error is raised at the end.
         """
-        made, errors = 0, []
+        made = 0
+        errors: list[BaseException] = []
         places = asyncio.Semaphore(AT_ONCE)
 
         async def close(merchant: Merchant, account: Account | None) -> int:
@@ -105,9 +107,9 @@ class Closing:
                 else:
                     made += outcome
             after = ids[-1]
+        errors += await self._compare_again()
         if errors:
             raise errors[0]
-        await self._compare_again()
         return made
 
     async def _close(self, merchant: Merchant, account: Account | None) -> int:
@@ -129,25 +131,27 @@ class Closing:
         return since, period_end(contract.cycle, since, self._zone)
 
     async def _close_period(self, merchant: Merchant, before: Account | None, since: datetime, until: datetime) -> bool:
-        """Settle one period; whether a statement was made: none where nothing happened and nothing is owed."""
+        """Settle one period; whether a statement was made: none where nothing happened, what is owed is carried on."""
         now = self._clock.now()
         account = before or Account(merchant.id, since)
-        statement = await self.compared(
-            draft(account, await self._lines.tally(merchant.id, since, until), until=until, now=now)
-        )
-        if not statement.lines and not account.carried_fen and statement.difference.is_nothing:
-            await self.commit(before, dataclasses.replace(account, settled_until=until), None)
+        tally, _, ids = await self._lines.tally(merchant.id, since, until)
+        history = await self._reads.list_history(merchant.id)
+        statement = await self.compared(draft(account, tally, until=until, now=now), history)
+        if not statement.lines and statement.difference.is_nothing:
+            await self._commit(before, dataclasses.replace(account, settled_until=until), None, ids)
             return False
         after = dataclasses.replace(following(account, statement), settled_until=until)
-        return await self.commit(before, after, statement)
+        return await self._commit(before, after, statement, ids)
 
-    async def compared(self, statement: Statement) -> Statement:
+    async def compared(self, statement: Statement, history: list[Statement]) -> Statement:
         """The statement as it stands beside book and vouchers: ready, or unreconciled and by how much."""
-        difference = await self._lines.compare(statement, await self._reads.list_history(statement.merchant))
+        difference = await self._lines.compare(statement, history)
         stage = StatementStage.READY if difference.is_nothing else StatementStage.UNRECONCILED
         return dataclasses.replace(statement, difference=difference, stage=stage)
 
-    async def commit(self, before: Account | None, after: Account, statement: Statement | None) -> bool:
+    async def _commit(
+        self, before: Account | None, after: Account, statement: Statement | None, ids: Sequence[TransactionId]
+    ) -> bool:
         """Write statement and account unless the account was touched since it was read; whether it was written."""
         now = self._clock.now()
         after = dataclasses.replace(after, version=(before.version if before else 0) + 1)
@@ -158,7 +162,7 @@ class Closing:
             if await writes.find_account(after.merchant) != before:
                 return False
             if statement is not None:
-                await writes.insert(statement)
+                await writes.insert(statement, ids)
             if item is not None:
                 await writes.write_item(item, now)
             await writes.put_account(before, after)
@@ -169,13 +173,19 @@ class Closing:
             await self._relay.send(item)
         return written
 
-    async def _compare_again(self) -> None:
-        """Look again at what was not reconciled: it is ready once book and vouchers agree."""
+    async def _compare_again(self) -> list[BaseException]:
+        """Look again at what was not reconciled: it is ready once book and vouchers agree; errors met on the way."""
+        errors: list[BaseException] = []
         for statement in await self._reads.list_unreconciled(limit=PAGE):
-            account = (await self._reads.find_accounts([statement.merchant]))[statement.merchant]
-            again = await self.compared(statement)
-            if again != statement:
-                await self._replace(account, statement, again)
+            try:
+                account = (await self._reads.find_accounts([statement.merchant]))[statement.merchant]
+                again = await self.compared(statement, await self._reads.list_history(statement.merchant))
+                if again != statement:
+                    await self._replace(account, statement, again)
+            except Exception as error:  # noqa: BLE001 - raised when the others were looked at
+                LOG.exception("statement not compared", statement=statement.id)
+                errors.append(error)
+        return errors
 
     async def _replace(self, account: Account, before: Statement, after: Statement) -> None:
         now = self._clock.now()
@@ -211,7 +221,7 @@ def draft(account: Account, tally: Tally, *, until: datetime, now: datetime) -> 
         lines=tally.count,
         checksum="",
         stage=StatementStage.UNRECONCILED,
-        difference=UNCOMPARED,
+        difference=NO_DIFFERENCE,
         made_at=now,
         made_by=None,
     )
@@ -219,14 +229,12 @@ def draft(account: Account, tally: Tally, *, until: datetime, now: datetime) -> 
 
 
 def draft_correction(
-    account: Account, corrected: Statement, known: Totals, tally: Tally, *, asked: Adjustment, now: datetime
+    account: Account, corrected: Statement, totals: Totals, late: Tally, *, asked: Adjustment, now: datetime
 ) -> Statement:
-    """What the book has of the corrected statement's period beyond what is ``known``, and the adjustment asked for.
+    """A correction by what the book has of the period beyond what was known, and by the adjustment asked for.
 
-    Lines are listed only where the book has others than were known: then all of the period.
+    ``late`` are the lines that no statement of the period lists.
     """
-    totals = tally.totals().less(known)
-    listed = Tally() if totals.is_nothing else tally
     statement = Statement(
         merchant=account.merchant,
         number=account.number + 1,
@@ -238,14 +246,27 @@ def draft_correction(
         adjustment_fen=asked.fen,
         reason=asked.reason,
         brought_forward_fen=account.carried_fen,
-        lines=listed.count,
+        lines=late.count,
         checksum="",
         stage=StatementStage.UNRECONCILED,
-        difference=UNCOMPARED,
+        difference=NO_DIFFERENCE,
         made_at=now,
         made_by=asked.by,
     )
-    return dataclasses.replace(statement, checksum=listed.checksum(statement))
+    return dataclasses.replace(statement, checksum=late.checksum(statement))
+
+
+def explaining(correction: Statement, late: Tally) -> Statement:
+    """The correction, accounting for what the vouchers know beyond the book; what the book has is never explained."""
+    difference = correction.difference
+    left = dataclasses.replace(difference, captures=Sums(), refunds=Sums())
+    explained = dataclasses.replace(
+        correction,
+        explained=dataclasses.replace(difference, points=0, fen=0),
+        difference=left,
+        stage=StatementStage.READY if left.is_nothing else StatementStage.UNRECONCILED,
+    )
+    return dataclasses.replace(explained, checksum=late.checksum(explained))
 
 
 def following(account: Account, statement: Statement) -> Account:

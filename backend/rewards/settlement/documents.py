@@ -1,6 +1,7 @@
 """The settlement's collections and the codec of their documents; no queries.
 
 ``settlement_statements``: one a merchant and number, lines not among them, which are the book's.
+``settlement_lines``: which transactions each statement lists, by thousands; ``late`` where it is a correction.
 ``settlement_accounts``: how far each merchant is settled; whatever is done with a merchant's statements writes it.
 """
 
@@ -14,11 +15,13 @@ from bson import Int64
 from backend.mongo.collections import (
     AMOUNT,
     COUNTER,
+    FLAG,
     LONG,
     MOMENT,
     TEXT,
     Collection,
     Index,
+    list_of,
     nullable,
     one_of,
     record,
@@ -36,11 +39,13 @@ from backend.rewards.settlement.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from backend.kernel.ids import TransactionId
     from backend.mongo.client import Document
 
 SUMS = record({"count": LONG, "points": LONG, "fen": LONG})
+DIFFERENCE = record({"points": LONG, "fen": LONG, "captures": SUMS, "refunds": SUMS})
 STATEMENTS = Collection(
     "settlement_statements",
     record(
@@ -59,7 +64,8 @@ STATEMENTS = Collection(
             "lines": COUNTER,
             "checksum": TEXT,
             "stage": one_of(*StatementStage),
-            "difference": record({"points": LONG, "fen": LONG, "captures": SUMS, "refunds": SUMS}),
+            "difference": DIFFERENCE,
+            "explained": DIFFERENCE,
             "made_at": MOMENT,
             "made_by": nullable(TEXT),
             "approved_at": nullable(MOMENT),
@@ -80,7 +86,14 @@ ACCOUNTS = Collection(
     "settlement_accounts",
     record({"_id": TEXT, "settled_until": MOMENT, "number": COUNTER, "carried_fen": LONG, "version": COUNTER}),
 )
-COLLECTIONS = (STATEMENTS, ACCOUNTS)
+LISTED = Collection(
+    "settlement_lines",
+    record({"_id": TEXT, "statement": TEXT, "merchant": TEXT, "until": MOMENT, "late": FLAG, "ids": list_of(TEXT)}),
+    # Periods of a merchant do not overlap: their end tells which it is.
+    (Index("merchant_until", [("merchant", 1), ("until", 1)]),),
+)
+COLLECTIONS = (STATEMENTS, ACCOUNTS, LISTED)
+LISTED_AT_ONCE = 5_000
 
 
 def statement_to_document(statement: Statement) -> Document:
@@ -106,26 +119,45 @@ def statement_to_document(statement: Statement) -> Document:
         "checksum": statement.checksum,
         "made_at": statement.made_at,
         "made_by": statement.made_by,
+        "explained": _difference(statement.explained),
         **standing(statement),
     }
 
 
 def standing(statement: Statement) -> Document:
     """All that may change of a statement."""
-    difference = statement.difference
     return {
         "stage": statement.stage.value,
-        "difference": {
-            "points": Int64(difference.points),
-            "fen": Int64(difference.fen),
-            "captures": _sums(difference.captures),
-            "refunds": _sums(difference.refunds),
-        },
+        "difference": _difference(statement.difference),
         "approved_at": statement.approved_at,
         "approved_by": statement.approved_by,
         "paid_at": statement.paid_at,
         "paid_by": statement.paid_by,
         "bank_reference": statement.bank_reference,
+    }
+
+
+def listed_documents(statement: Statement, ids: Sequence[TransactionId]) -> list[Document]:
+    """Which transactions the statement lists, as stored."""
+    return [
+        {
+            "_id": f"{statement.id}:{start}",
+            "statement": statement.id,
+            "merchant": statement.merchant,
+            "until": statement.until,
+            "late": statement.corrects is not None,
+            "ids": ids[start : start + LISTED_AT_ONCE],
+        }
+        for start in range(0, len(ids), LISTED_AT_ONCE)
+    ]
+
+
+def _difference(difference: Difference) -> Document:
+    return {
+        "points": Int64(difference.points),
+        "fen": Int64(difference.fen),
+        "captures": _sums(difference.captures),
+        "refunds": _sums(difference.refunds),
     }
 
 
@@ -135,7 +167,7 @@ def _sums(sums: Sums) -> Document:
 
 def statement_from_document(document: Mapping[str, Any]) -> Statement:
     """The stored statement."""
-    totals, difference = document["totals"], document["difference"]
+    totals = document["totals"]
     return Statement(
         merchant=MerchantId(document["merchant"]),
         number=int(document["number"]),
@@ -154,12 +186,8 @@ def statement_from_document(document: Mapping[str, Any]) -> Statement:
         lines=int(document["lines"]),
         checksum=document["checksum"],
         stage=StatementStage(document["stage"]),
-        difference=Difference(
-            points=int(difference["points"]),
-            fen=int(difference["fen"]),
-            captures=read_sums(difference["captures"]),
-            refunds=read_sums(difference["refunds"]),
-        ),
+        difference=_read_difference(document["difference"]),
+        explained=_read_difference(document["explained"]),
         made_at=document["made_at"],
         made_by=document["made_by"],
         approved_at=document["approved_at"],
@@ -167,6 +195,15 @@ def statement_from_document(document: Mapping[str, Any]) -> Statement:
         paid_at=document["paid_at"],
         paid_by=document["paid_by"],
         bank_reference=document["bank_reference"],
+    )
+
+
+def _read_difference(document: Mapping[str, Any]) -> Difference:
+    return Difference(
+        points=int(document["points"]),
+        fen=int(document["fen"]),
+        captures=read_sums(document["captures"]),
+        refunds=read_sums(document["refunds"]),
     )
 
 

@@ -12,7 +12,7 @@ from backend.rewards.settlement.model import DetailedLine
 from backend.rewards.settlement.rules import Tally, line_of, reconcile
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Collection, Container, Mapping, Sequence
     from datetime import datetime
 
     from backend.kernel.ids import TransactionId
@@ -42,13 +42,29 @@ class Lines:
                 if line is not None:
                     yield line
 
-    async def tally(self, merchant: MerchantId, since: datetime, until: datetime) -> Tally:
-        """The lines of that time, added up."""
-        tally = Tally()
+    async def stream_listed(self, statement: Statement, since: datetime) -> AsyncGenerator[Line, None]:
+        """The statement's lines from ``since`` on: what corrections list is theirs alone, all else the period's own."""
+        if not statement.lines:
+            return
+        late = await self._reads.find_late(statement.merchant, statement.until)
+        own = statement.id if statement.corrects else None
+        async with aclosing(self.stream(statement.merchant, since, statement.until)) as lines:
+            async for line in lines:
+                if late.get(line.transaction) == own:
+                    yield line
+
+    async def tally(
+        self, merchant: MerchantId, since: datetime, until: datetime, but: Container[TransactionId] = ()
+    ) -> tuple[Tally, Tally, list[TransactionId]]:
+        """The lines of that time added up, those without ``but`` added up, and the ids of the latter."""
+        whole, rest, ids = Tally(), Tally(), []
         async with aclosing(self.stream(merchant, since, until)) as lines:
             async for line in lines:
-                tally.add(line)
-        return tally
+                whole.add(line)
+                if line.transaction not in but:
+                    rest.add(line)
+                    ids.append(line.transaction)
+        return whole, rest, ids
 
     async def compare(self, statement: Statement, history: list[Statement]) -> Difference:
         """What book and vouchers know beyond the statement and the merchant's others.
@@ -87,11 +103,11 @@ class DetailedLines:
         The last ones are found by reading all before them.
         """
         limit = min(limit, MAX_PAGE)
-        if not statement.lines or limit <= 0:
+        if limit <= 0:
             return []
         found: deque[Line] = deque(maxlen=limit)
         since = max(after[0], statement.since) if after else statement.since
-        async with aclosing(self._lines.stream(statement.merchant, since, statement.until)) as lines:
+        async with aclosing(self._lines.stream_listed(statement, since)) as lines:
             async for line in lines:
                 place = (line.at, line.transaction)
                 if before is not None and place >= before:
@@ -106,10 +122,8 @@ class DetailedLines:
         self, statement: Statement, shops: Mapping[ShopId, Text]
     ) -> AsyncGenerator[Sequence[DetailedLine], None]:
         """All lines of a statement, some hundreds at a time. Whoever stops half-way closes it."""
-        if not statement.lines:
-            return
         batch: list[Line] = []
-        async with aclosing(self._lines.stream(statement.merchant, statement.since, statement.until)) as lines:
+        async with aclosing(self._lines.stream_listed(statement, statement.since)) as lines:
             async for line in lines:
                 batch.append(line)
                 if len(batch) == BATCH:

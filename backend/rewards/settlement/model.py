@@ -157,14 +157,18 @@ class Difference:
         return (self.points, self.fen, self.captures, self.refunds) == (0, 0, Sums(), Sums())
 
 
+NO_DIFFERENCE = Difference(points=0, fen=0, captures=Sums(), refunds=Sums())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
     """What a merchant is owed for ``since <= time < until``; ``number`` counts a merchant's statements from 1.
 
     ``brought_forward_fen`` (never above zero) is what statements before this one left the merchant owing.
-    ``lines`` says how many lines are listed: of a correction none where it only adjusts, else all of its period.
+    ``lines`` says how many lines are listed: of a correction those that no statement of its period listed before.
     ``checksum`` is the SHA-256 of lines and amounts (see ``rules.Tally``). ``corrects`` names a correction's statement,
-    ``reason`` says why; ``made_by`` is None where the clock made it.
+    ``reason`` says why; ``made_by`` is None where the clock made it. ``explained`` is what the vouchers know beyond the
+    book in that period, which a correction's reason accounts for.
     """
 
     merchant: MerchantId
@@ -183,6 +187,7 @@ class Statement:
     difference: Difference
     made_at: datetime
     made_by: str | None
+    explained: Difference = NO_DIFFERENCE
     approved_at: datetime | None = None
     approved_by: str | None = None
     paid_at: datetime | None = None
@@ -193,6 +198,18 @@ class Statement:
     def id(self) -> StatementId:
         """The id that merchant and number always give."""
         return statement_id(self.merchant, self.number)
+
+    @property
+    def asked(self) -> Adjustment | None:
+        """What was asked for where it is a correction."""
+        if self.reason is None or self.made_by is None:
+            return None
+        return Adjustment(self.adjustment_fen, self.reason, self.made_by)
+
+    @property
+    def explains(self) -> bool:
+        """Whether it accounts for what the vouchers know beyond the book."""
+        return not self.explained.is_nothing
 
     @property
     def net_fen(self) -> int:

@@ -12,7 +12,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from backend.kernel.crypto import canonical_json
+from backend.kernel.ids import derived_id
 from backend.ledger.model import (
+    BANK,
     CNY,
     COMMISSION,
     POINTS,
@@ -20,11 +22,22 @@ from backend.ledger.model import (
     REWARDS,
     SETTLING,
     Posting,
+    Transaction,
+    TransactionKind,
     account_of,
     merchant_owner,
 )
 from backend.rewards.merchants.model import BASIS_POINTS
-from backend.rewards.settlement.model import NOTHING, POSTED, Difference, Line, LineKind, Sums, Totals
+from backend.rewards.settlement.model import (
+    NOTHING,
+    POSTED,
+    Difference,
+    Line,
+    LineKind,
+    StatementStage,
+    Sums,
+    Totals,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -138,8 +151,8 @@ def _told(statement: Statement) -> dict[str, object]:
         "since": statement.since,
         "until": statement.until,
         "corrects": statement.corrects,
-        "captures": [totals.captures.count, totals.captures.points, totals.captures.fen],
-        "refunds": [totals.refunds.count, totals.refunds.points, totals.refunds.fen],
+        "captures": _counted(totals.captures),
+        "refunds": _counted(totals.refunds),
         "gross_fen": totals.gross_fen,
         "commission_fen": totals.commission_fen,
         "adjustment_fen": statement.adjustment_fen,
@@ -147,15 +160,24 @@ def _told(statement: Statement) -> dict[str, object]:
         "net_fen": statement.net_fen,
         "brought_forward_fen": statement.brought_forward_fen,
         "payable_fen": statement.payable_fen,
+        "explained": [_counted(statement.explained.captures), _counted(statement.explained.refunds)],
     }
 
 
-def known_of_period(others: Iterable[Statement], since: datetime, until: datetime) -> Totals:
-    """What statements of that very period contain already."""
+def _counted(sums: Sums) -> list[int]:
+    return [sums.count, sums.points, sums.fen]
+
+
+def same_period(others: Iterable[Statement], statement: Statement) -> list[Statement]:
+    """Those of the statements that are of the statement's very period."""
+    return [other for other in others if (other.since, other.until) == (statement.since, statement.until)]
+
+
+def known_of_period(others: Iterable[Statement], statement: Statement) -> Totals:
+    """What statements of the statement's very period contain already."""
     known = NOTHING
-    for other in others:
-        if (other.since, other.until) == (since, until):
-            known = known.plus(other.totals)
+    for other in same_period(others, statement):
+        known = known.plus(other.totals)
     return known
 
 
@@ -172,19 +194,21 @@ def reconcile(
     ``balance_points`` is what the merchant's transactions before the statement's end left, less all settlements posted,
     ``balance_fen`` the money account; ``recorded`` are captures and refunds of the period by the vouchers' own records.
     """
-    posted = [other for other in others if other.stage in POSTED]
+    settled = [other for other in others if other.stage in POSTED]
     earlier = [other for other in others if other.until <= statement.until]
-    moved_points = balance_points + sum(other.totals.points for other in posted)
+    moved_points = balance_points + sum(other.totals.points for other in settled)
     settled_points = statement.totals.points + sum(other.totals.points for other in earlier)
-    owed_fen = sum(other.net_fen for other in posted)
-    paid_fen = sum(other.payable_fen for other in posted if other.paid_at is not None)
-    known = known_of_period(others, statement.since, statement.until).plus(statement.totals)
+    owed_fen = sum(other.net_fen for other in settled)
+    paid_fen = sum(other.payable_fen for other in settled if other.paid_at is not None)
     captures, refunds = recorded
+    for known in same_period((*others, statement), statement):
+        captures = captures.less(known.totals.captures).less(known.explained.captures)
+        refunds = refunds.less(known.totals.refunds).less(known.explained.refunds)
     return Difference(
         points=moved_points - settled_points,
         fen=balance_fen - (owed_fen - paid_fen),
-        captures=captures.less(known.captures),
-        refunds=refunds.less(known.refunds),
+        captures=captures,
+        refunds=refunds,
     )
 
 
@@ -204,3 +228,32 @@ def _posting(payer: AccountId, payee: AccountId, asset: Asset, amount: int) -> P
     if amount < 0:
         payer, payee = payee, payer
     return Posting(from_account=payer, to_account=payee, asset=asset, amount=abs(amount))
+
+
+def settling(statement: Statement) -> Transaction:
+    """What approving the statement posts, where it moves anything."""
+    return _transaction(statement, TransactionKind.SETTLE, settling_postings(statement))
+
+
+def payout(statement: Statement) -> Transaction:
+    """What paying the statement posts, where anything is payable."""
+    purse = account_of(merchant_owner(statement.merchant), CNY)
+    postings = (_posting(purse, BANK, CNY, statement.payable_fen),) if statement.payable_fen else ()
+    return _transaction(statement, TransactionKind.PAYOUT, postings)
+
+
+def _transaction(statement: Statement, kind: TransactionKind, postings: tuple[Posting, ...]) -> Transaction:
+    return Transaction(
+        key=derived_id(kind.lower(), statement.id),
+        kind=kind,
+        postings=postings,
+        cause={"merchant": statement.merchant, "statement": statement.id},
+    )
+
+
+def posted(statement: Statement) -> list[tuple[Transaction, datetime | None]]:
+    """What the book must have of the statement as it stands, and since when."""
+    steps = [(settling(statement), statement.approved_at)] if statement.stage in POSTED else []
+    if statement.stage is StatementStage.PAID:
+        steps.append((payout(statement), statement.paid_at))
+    return [(transaction, at) for transaction, at in steps if transaction.postings]

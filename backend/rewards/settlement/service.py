@@ -15,11 +15,9 @@ from backend.identity.model import PrincipalKind
 from backend.identity.rules import require_idempotency_key, require_note
 from backend.kernel.crypto import payload_hash
 from backend.kernel.errors import BusyError, InvalidInputError, Text
-from backend.kernel.ids import derived_id
-from backend.ledger.model import BANK, CNY, Posting, Transaction, TransactionKind, account_of, merchant_owner
 from backend.mongo.idempotency import Use
 from backend.rewards.merchants.errors import OwnApprovalError
-from backend.rewards.settlement.closing import Closing, draft_correction, following, ready_item
+from backend.rewards.settlement.closing import Closing, draft_correction, explaining, following, ready_item
 from backend.rewards.settlement.errors import (
     EarlierUnpaidError,
     NotReconciledError,
@@ -28,7 +26,7 @@ from backend.rewards.settlement.errors import (
 )
 from backend.rewards.settlement.lines import DetailedLines, Lines
 from backend.rewards.settlement.model import Adjustment, StatementStage
-from backend.rewards.settlement.rules import known_of_period, settling_postings
+from backend.rewards.settlement.rules import known_of_period, payout, same_period, settling
 from backend.rewards.settlement.store import SettlementReads, SettlementWrites
 
 if TYPE_CHECKING:
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
 
     from backend.identity.model import Principal
     from backend.kernel.clock import Clock
+    from backend.ledger.model import Transaction
     from backend.ledger.service import Ledger
     from backend.mongo.client import Database
     from backend.mongo.paging import Place
@@ -105,22 +104,45 @@ class Settlement:
             BusyError, UnavailableError: see ``Transactions.run``.
         """
         _require_admin(principal, key)
+        use = _use(principal, "approveStatement", key, statement)
+        for _ in range(TRIES):
+            stands = await self._approve(principal, statement, use)
+            if stands is not None and stands.stage is StatementStage.UNRECONCILED:
+                raise _not_reconciled(stands)
+            if stands is not None:
+                return await self._get(statement)
+        raise BusyError
 
-        async def effect(tx: Tx, now: datetime) -> None:
+    async def _approve(self, principal: Principal, statement: StatementId, use: Use) -> Statement | None:
+        """Try once, on what book and vouchers say now; None where somebody else touched the account meanwhile."""
+        now = self._clock.now()
+        merchant = (await self._get(statement)).merchant
+        account = (await self._reads.find_accounts([merchant]))[merchant]
+        history = await self._reads.list_history(merchant)
+        found = next(one for one in history if one.id == statement)
+        again = await self._closing.compared(found, history)
+
+        async def body(tx: Tx) -> Statement | None:
             writes = SettlementWrites(tx)
-            found = await _in_stage(writes, statement, StatementStage.READY)
-            if found.made_by == str(principal):
+            if await writes.claimed_at(use) is not None:
+                return await writes.find(statement)
+            if await writes.find_account(merchant) != account:
+                return None
+            _require_stage(found, StatementStage.READY)
+            # Who makes a correction, or explains away what vouchers say, asks another to approve it.
+            if str(principal) in {one.made_by for one in same_period(history, found) if one is found or one.explains}:
                 raise OwnApprovalError
-            postings = settling_postings(found)
-            if postings:
-                await self._post(tx, found, TransactionKind.SETTLE, postings, now)
-            approved = dataclasses.replace(
-                found, stage=StatementStage.APPROVED, approved_at=now, approved_by=str(principal)
-            )
-            await _change(writes, found, approved)
+            after = again
+            if again.stage is StatementStage.READY:
+                await self._post(tx, settling(found), now)
+                after = dataclasses.replace(
+                    found, stage=StatementStage.APPROVED, approved_at=now, approved_by=str(principal)
+                )
+                await writes.claim(use, now)
+            await _change(writes, found, after)
+            return after
 
-        await self._once(_use(principal, "approveStatement", key, statement), effect)
-        return await self._get(statement)
+        return await self._transactions.run(body)
 
     async def pay(self, principal: Principal, statement: StatementId, bank_reference: str, *, key: str) -> Statement:
         """Note that what is payable was paid by that transfer; statements are paid in the order of their numbers.
@@ -139,16 +161,16 @@ class Settlement:
 
         async def effect(tx: Tx, now: datetime) -> None:
             writes = SettlementWrites(tx)
-            found = await _in_stage(writes, statement, StatementStage.APPROVED)
+            found = await writes.find(statement)
+            if found is None:
+                raise UnknownStatementError
+            _require_stage(found, StatementStage.APPROVED)
             if found.approved_by == str(principal):
                 raise OwnApprovalError
             waiting = await writes.find_unpaid_before(found)
             if waiting is not None:
                 raise EarlierUnpaidError(waiting)
-            if found.payable_fen:
-                purse = account_of(merchant_owner(found.merchant), CNY)
-                payout = Posting(from_account=purse, to_account=BANK, asset=CNY, amount=found.payable_fen)
-                await self._post(tx, found, TransactionKind.PAYOUT, (payout,), now)
+            await self._post(tx, payout(found), now)
             paid = dataclasses.replace(
                 found,
                 stage=StatementStage.PAID,
@@ -166,11 +188,13 @@ class Settlement:
     ) -> Statement:
         """Make a statement that corrects another: what the book has of its period beyond it, and an adjustment.
 
-        It has a number of its own, and is approved and paid like any other.
+        It has a number of its own, and is approved and paid like any other. Where the other is not reconciled, it
+        accounts for what the vouchers know beyond the book, and the other goes on as soon as it is compared again.
 
         Raises:
             ForbiddenError: not an administrator.
-            UnknownStatementError, NotReconciledError: no such statement, or one that is not right itself yet.
+            UnknownStatementError: no such statement.
+            NotReconciledError: it is not, and the book has what no line of its period accounts for.
             InvalidInputError: the key, the reason (1–200 characters), the adjustment (±10^12), or nothing to correct.
             IdempotencyConflictError: the key was used otherwise.
             BusyError, UnavailableError: see ``Transactions.run``.
@@ -194,11 +218,15 @@ class Settlement:
         corrected = await self._get(statement)
         account = (await self._reads.find_accounts([corrected.merchant]))[corrected.merchant]
         history = await self._reads.list_history(corrected.merchant)
-        known = known_of_period(history, corrected.since, corrected.until)
-        tally = await self._lines.tally(corrected.merchant, corrected.since, corrected.until)
+        listed = await self._reads.find_listed(corrected.merchant, corrected.until)
+        whole, late, ids = await self._lines.tally(corrected.merchant, corrected.since, corrected.until, listed)
+        totals = whole.totals().less(known_of_period(history, corrected))
         correction = await self._closing.compared(
-            draft_correction(account, corrected, known, tally, asked=asked, now=now)
+            draft_correction(account, corrected, totals, late, asked=asked, now=now), history
         )
+        is_stuck = corrected.stage is StatementStage.UNRECONCILED
+        if is_stuck:
+            correction = explaining(correction, late)
         item = ready_item(correction, now)
 
         async def body(tx: Tx) -> datetime | None:
@@ -208,11 +236,11 @@ class Settlement:
                 return taken
             if await writes.find_account(account.merchant) != account:
                 return None
-            if corrected.stage is StatementStage.UNRECONCILED:
-                raise _not_reconciled(corrected)
-            if correction.totals.is_nothing and not asked.fen:
+            if is_stuck and not correction.difference.is_nothing:
+                raise _not_reconciled(correction)
+            if correction.totals.is_nothing and not asked.fen and not correction.explains:
                 raise InvalidInputError("adjustmentFen", Text("没有需要更正的内容", "there is nothing to correct"))
-            await writes.insert(correction)
+            await writes.insert(correction, ids)
             if item is not None:
                 await writes.write_item(item, now)
             await writes.put_account(
@@ -231,8 +259,8 @@ class Settlement:
     async def _made(self, corrected: StatementId, asked: Adjustment, made_at: datetime) -> Statement | None:
         """The correction that was made then."""
         history = await self._reads.list_history((await self._get(corrected)).merchant)
-        told = (corrected, asked.by, made_at)
-        return next((other for other in history if (other.corrects, other.made_by, other.made_at) == told), None)
+        told = (corrected, asked, made_at)
+        return next((other for other in history if (other.corrects, other.asked, other.made_at) == told), None)
 
     async def find(self, principal: Principal, statement: StatementId) -> Statement | None:
         """The statement, for staff and for the owner of its merchant; None for other owners.
@@ -315,16 +343,9 @@ class Settlement:
             raise UnknownStatementError
         return found
 
-    async def _post(
-        self, tx: Tx, statement: Statement, kind: TransactionKind, postings: tuple[Posting, ...], now: datetime
-    ) -> None:
-        transaction = Transaction(
-            key=derived_id(kind.lower(), statement.id),
-            kind=kind,
-            postings=postings,
-            cause={"merchant": statement.merchant, "statement": statement.id},
-        )
-        await self._ledger.post_within(tx, [transaction], at=now)
+    async def _post(self, tx: Tx, transaction: Transaction, now: datetime) -> None:
+        if transaction.postings:
+            await self._ledger.post_within(tx, [transaction], at=now)
 
     async def _once(self, use: Use, effect: Callable[[Tx, datetime], Awaitable[None]]) -> None:
         """Let the key take its effect, once."""
@@ -349,15 +370,11 @@ def _use(principal: Principal, operation: str, key: str, *payload: str) -> Use:
     return Use(str(principal), operation, key, payload_hash(payload))
 
 
-async def _in_stage(writes: SettlementWrites, statement: StatementId, stage: StatementStage) -> Statement:
-    found = await writes.find(statement)
-    if found is None:
-        raise UnknownStatementError
-    if found.stage is StatementStage.UNRECONCILED:
-        raise _not_reconciled(found)
-    if found.stage is not stage:
-        raise WrongStatementStageError(found.stage)
-    return found
+def _require_stage(statement: Statement, stage: StatementStage) -> None:
+    if statement.stage is StatementStage.UNRECONCILED:
+        raise _not_reconciled(statement)
+    if statement.stage is not stage:
+        raise WrongStatementStageError(statement.stage)
 
 
 def _not_reconciled(statement: Statement) -> NotReconciledError:

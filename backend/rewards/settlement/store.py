@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bson import Int64
 
+from backend.kernel.ids import TransactionId
 from backend.mongo.idempotency import claim, claimed_at
 from backend.mongo.paging import page_by_moment
 from backend.outbox.relay import write_item
@@ -14,28 +15,28 @@ from backend.rewards.merchants.model import MerchantId, ShopId
 from backend.rewards.offers.model import OfferKind
 from backend.rewards.settlement.documents import (
     ACCOUNTS,
+    LISTED,
     STATEMENTS,
     account_from_document,
     account_to_document,
+    listed_documents,
     read_sums,
     standing,
     statement_from_document,
     statement_to_document,
 )
-from backend.rewards.settlement.model import Account, Handover, Statement, StatementStage, Sums
+from backend.rewards.settlement.model import Account, Handover, Statement, StatementId, StatementStage, Sums
 from backend.rewards.vouchers.documents import VOUCHERS, voucher_from_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
     from datetime import datetime
 
-    from backend.kernel.ids import TransactionId
-    from backend.mongo.client import Database
+    from backend.mongo.client import Database, Snapshot
     from backend.mongo.idempotency import Use
     from backend.mongo.paging import Place
     from backend.mongo.transactions import Tx
     from backend.outbox.relay import Item
-    from backend.rewards.settlement.model import StatementId
 
 # Two statements a week for a hundred years.
 MAX_HISTORY = 10_000
@@ -74,9 +75,11 @@ class SettlementWrites:
             del document["_id"]
             await self._tx.update_one(ACCOUNTS.name, query, {"$set": document})
 
-    async def insert(self, statement: Statement) -> None:
-        """Insert a new statement."""
+    async def insert(self, statement: Statement, ids: Sequence[TransactionId]) -> None:
+        """Insert a new statement, and which transactions it lists."""
         await self._tx.insert_many(STATEMENTS.name, [statement_to_document(statement)])
+        if ids:
+            await self._tx.insert_many(LISTED.name, listed_documents(statement, ids))
 
     async def find(self, statement: StatementId) -> Statement | None:
         """The statement of that id."""
@@ -103,6 +106,12 @@ class SettlementWrites:
         await write_item(self._tx, item, now)
 
 
+async def stream_statements(snapshot: Snapshot) -> AsyncIterator[Statement]:
+    """Every statement there is."""
+    async for document in snapshot.stream(STATEMENTS.name, {}):
+        yield statement_from_document(document)
+
+
 class SettlementReads:
     """Statements and accounts as committed, and what settlement asks of merchants and vouchers."""
 
@@ -126,6 +135,17 @@ class SettlementReads:
             STATEMENTS.name, {"merchant": merchant}, limit=MAX_HISTORY, sort=[("number", 1)]
         )
         return [statement_from_document(document) for document in found]
+
+    async def find_listed(self, merchant: MerchantId, until: datetime) -> set[TransactionId]:
+        """What statements of the period that ended then list."""
+        found = await self._database.find(LISTED.name, {"merchant": merchant, "until": until}, limit=MAX_HISTORY)
+        return {TransactionId(one) for document in found for one in document["ids"]}
+
+    async def find_late(self, merchant: MerchantId, until: datetime) -> dict[TransactionId, StatementId]:
+        """What corrections of that period list, each with its correction."""
+        query = {"merchant": merchant, "until": until, "late": True}
+        found = await self._database.find(LISTED.name, query, limit=MAX_HISTORY)
+        return {TransactionId(one): StatementId(document["statement"]) for document in found for one in document["ids"]}
 
     async def list_unreconciled(self, *, limit: int) -> list[Statement]:
         """Statements on which book and vouchers did not agree, the newest first."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from backend.identity import rules as identity_rules
 from backend.kernel.crypto import payload_hash
-from backend.kernel.errors import InvalidInputError, Text
+from backend.kernel.errors import BusyError, InvalidInputError, Text
 from backend.ledger.model import (
     POINTS,
     HoldRef,
@@ -20,7 +20,7 @@ from backend.ledger.model import (
     citizen_owner,
     merchant_owner,
 )
-from backend.mongo.idempotency import Use
+from backend.mongo.idempotency import IdempotencyKeys, Use
 from backend.rewards.merchants.errors import MerchantStageError, UnknownShopError
 from backend.rewards.merchants.model import MerchantStage
 from backend.rewards.vouchers import codes, rules
@@ -32,6 +32,7 @@ from backend.rewards.vouchers.errors import (
     CodeReplayedError,
     ItemsExceededError,
     TooManyCodesError,
+    TypedCodeLockedError,
     VoucherExpiredError,
     WrongShopError,
 )
@@ -42,20 +43,25 @@ from backend.rewards.vouchers.telling import wrong_status
 from backend.rewards.webhooks.events import EventType
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
     from zoneinfo import ZoneInfo
 
     from backend.identity.model import Principal
     from backend.kernel.clock import Clock
+    from backend.kernel.errors import Refusal
     from backend.kernel.ids import TransactionId
     from backend.mongo.client import Database
+    from backend.mongo.transactions import Tx
     from backend.rewards.merchants.model import Desk, ShopId
-    from backend.rewards.vouchers.changing import Changing
+    from backend.rewards.vouchers.changing import Changing, Desks
     from backend.rewards.vouchers.codes import ReadCode
     from backend.rewards.vouchers.model import Voucher, VoucherId
+    from backend.rewards.vouchers.store import Tries
 
-MAX_ITEMS = 2_000
+MAX_ITEMS = 100
 MAX_TRIES = 10
+# Longer than any voucher counts.
+VOUCHERS_LAST = timedelta(days=3 * 366)
 TRIES_SPAN = timedelta(minutes=10)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -68,14 +74,15 @@ class Counter:
         *,
         database: Database,
         changing: Changing,
-        desk_of: Callable[[Principal], Awaitable[Desk]],
+        desks: Desks,
         clock: Clock,
         zone: ZoneInfo,
         server_key: bytes,
     ) -> None:
         self._reads = VoucherReads(database)
+        self._keys = IdempotencyKeys(database)
         self._changing = changing
-        self._desk_of = desk_of
+        self._desks = desks
         self._clock = clock
         self._zone = zone
         self._server_key = server_key
@@ -85,11 +92,10 @@ class Counter:
 
         Raises:
             ForbiddenError: not a member of a merchant.
-            TooManyCodesError, CodeInvalidError, CodeExpiredError: in this order.
+            TooManyCodesError, CodeInvalidError, TypedCodeLockedError, CodeExpiredError: in this order.
         """
-        desk = await self._desk_of(principal)
-        async with self._counting(desk, code):
-            voucher, read = await self._find(desk, code)
+        desk = await self._desks.desk(principal)
+        async with self._counting(desk, code) as (voucher, read):
             found = (await self._reads.find_many([voucher]))[voucher]
             self._step(read, found, self._clock.now())
         return found
@@ -102,32 +108,46 @@ class Counter:
         Raises:
             ForbiddenError: not a member of a merchant.
             InvalidInputError: the key or the number of items.
-            MerchantStageError, UnknownShopError, TooManyCodesError, CodeInvalidError, CodeExpiredError,
-            WrongVoucherStatusError, VoucherExpiredError, CodeReplayedError, WrongShopError, ItemsExceededError: in this
-                order; nothing changed but, for a wrong code, the count of them.
+            MerchantStageError, UnknownShopError, TooManyCodesError, CodeInvalidError, TypedCodeLockedError,
+            CodeExpiredError, VoucherExpiredError, WrongVoucherStatusError, CodeReplayedError, WrongShopError,
+            ItemsExceededError: in this order; nothing changed but, for a wrong code, the count of them.
+            BusyError: many typed codes are being looked at; send the same again.
             IdempotencyConflictError: the key was used for another capture.
         """
         identity_rules.require_idempotency_key(key)
         if items is not None and not 1 <= items <= MAX_ITEMS:
             raise InvalidInputError("items", Text(f"1–{MAX_ITEMS}", f"1–{MAX_ITEMS}"))
-        desk = await self._desk_of(principal)
-        if desk.merchant.stage is not MerchantStage.APPROVED:
-            raise MerchantStageError(desk.merchant.id, desk.merchant.stage)
-        counter = _shop(desk, shop)
+        desk = await self._desks.desk(principal)
         use = Use(str(principal), "captureVoucher", key, payload_hash([code, items, shop]))
-        async with self._counting(desk, code):
-            voucher, read = await self._find(desk, code)
+        done = await self._find_done(desk, code, use)
+        if done is not None:
+            return done
+        _require_selling(desk)
+        counter = _shop(desk, shop)
+
+        async def guard(tx: Tx) -> None:
+            _require_selling(await self._desks.desk_within(tx, principal))
+
+        async with self._counting(desk, code) as (voucher, read):
 
             def decide(before: Voucher, now: datetime) -> Change:
                 step = self._step(read, before, now)
-                self._require_capturable(before, step, counter, now)
+                self._require_capturable(before, step, now)
+                _require_shop(before, desk, counter)
                 return _capture(before, items, Capturer(use.id, step, counter, desk.member.id))
 
-            return await self._changing.change(voucher, use, decide)
+            return await self._changing.change(voucher, use, decide, guard=guard)
 
-    async def _find(self, desk: Desk, code: str) -> tuple[VoucherId, ReadCode]:
-        """The merchant's voucher that the code claims to be."""
+    async def _find_done(self, desk: Desk, code: str, use: Use) -> Voucher | None:
+        """What the key captured before, whatever has become of merchant and code since."""
         read = codes.read(code)
+        if read is None or not await self._keys.is_used(use):
+            return None
+        voucher = await self._reads.find_numbered(read.number, desk.merchant.id)
+        return (await self._reads.find_many([voucher])).get(voucher) if voucher else None
+
+    async def _find(self, desk: Desk, read: ReadCode | None) -> tuple[VoucherId, ReadCode]:
+        """The merchant's voucher that the code claims to be."""
         voucher = await self._reads.find_numbered(read.number, desk.merchant.id) if read else None
         if read is None or voucher is None:
             raise CodeInvalidError
@@ -142,45 +162,49 @@ class Counter:
             raise CodeInvalidError
         return verified.step
 
-    def _require_capturable(self, voucher: Voucher, step: int, shop: ShopId | None, now: datetime) -> None:
+    def _require_capturable(self, voucher: Voucher, step: int, now: datetime) -> None:
+        if voucher.has_lapsed(now):
+            raise VoucherExpiredError
         if voucher.status not in OPEN:
             raise wrong_status(voucher, now, self._zone)
-        if voucher.expires_at <= now:
-            raise VoucherExpiredError
         if step <= voucher.last_step:
             raise CodeReplayedError
-        if voucher.promise.shops and shop not in voucher.promise.shops:
-            raise WrongShopError
 
     @asynccontextmanager
-    async def _counting(self, desk: Desk, code: str) -> AsyncIterator[None]:
-        """Count wrong codes against the member, and let nobody go on who gave too many.
+    async def _counting(self, desk: Desk, code: str) -> AsyncIterator[tuple[VoucherId, ReadCode]]:
+        """The merchant's voucher that the code claims to be; wrong codes are counted, and too many let nobody go on.
 
-        Four digits can be guessed: such a code is counted before it is looked at, so that many at once are no more
-        guesses than one after the other; and against its voucher too, so that many members are no more than one.
+        Four digits can be guessed. So typed codes are noted before they are looked at: many at once are no more guesses
+        than one after the other. They count against their voucher too, for as long as it lasts.
         """
         now = self._clock.now()
-        span, expires_at = (now - _EPOCH) // TRIES_SPAN, now + TRIES_SPAN
+        name, expires_at = f"{desk.member.id}:{(now - _EPOCH) // TRIES_SPAN}", now + TRIES_SPAN
         read = codes.read(code)
-        names = [f"{desk.member.id}:{span}"]
-        is_guess = read is not None and isinstance(read.proof, TypedProof)
-        if read is not None and is_guess:
-            names.append(f"#{read.number}:{span}")
-            tries = [await self._reads.note_try(name, 1, expires_at=expires_at) for name in names]
-        else:
-            tries = [await self._reads.count_tries(names[0]) + 1]
-        if max(tries) > MAX_TRIES:
-            raise TooManyCodesError(MAX_TRIES, TRIES_SPAN // timedelta(minutes=1))
+        typed = int(read is not None and isinstance(read.proof, TypedProof))
+        tries = await self._note(name, typed, expires_at)
+        names = {name: expires_at}
         is_wrong = False
         try:
-            yield
+            _require_tries(tries, TooManyCodesError(MAX_TRIES, TRIES_SPAN // timedelta(minutes=1)))
+            voucher, read = await self._find(desk, read)
+            if typed:
+                names[voucher] = now + VOUCHERS_LAST
+                tries = await self._note(voucher, typed, names[voucher])
+                _require_tries(tries, TypedCodeLockedError(MAX_TRIES))
+            yield voucher, read
         except CodeInvalidError:
             is_wrong = True
             raise
         finally:
-            if is_wrong is not is_guess:
-                for name in names:
-                    await self._reads.note_try(name, 1 if is_wrong else -1, expires_at=expires_at)
+            for noted, until in names.items():
+                if typed or is_wrong:
+                    await self._reads.note_try(noted, wrong=int(is_wrong), trying=-typed, expires_at=until)
+
+    async def _note(self, name: str, typed: int, expires_at: datetime) -> Tries:
+        """What stands under the name, a typed code that is being looked at included."""
+        if not typed:
+            return await self._reads.find_tries(name)
+        return await self._reads.note_try(name, trying=typed, expires_at=expires_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +215,34 @@ class Capturer:
     step: int
     shop: ShopId | None
     member: str
+
+
+def _require_tries(tries: Tries, error: Refusal) -> None:
+    """Refuse who gave too many wrong codes; who only has too many under way is told to try again.
+
+    Raises:
+        BusyError: what is being looked at may turn out wrong.
+    """
+    if tries.wrong >= MAX_TRIES:
+        raise error
+    if tries.wrong + tries.trying > MAX_TRIES:
+        raise BusyError
+
+
+def _require_selling(desk: Desk) -> None:
+    if desk.merchant.stage is not MerchantStage.APPROVED:
+        raise MerchantStageError(desk.merchant.id, desk.merchant.stage)
+
+
+def _require_shop(voucher: Voucher, desk: Desk, shop: ShopId | None) -> None:
+    """Refuse a counter that the voucher is not for. Promised shops that are gone bind nobody."""
+    shops = {shop.id for shop in desk.merchant.shops}
+    promised = shops.intersection(voucher.promise.shops)
+    if not promised or promised == shops or shop in promised:
+        return
+    if shop is None:
+        raise InvalidInputError("shop", Text("请指明门店", "name the shop"))
+    raise WrongShopError
 
 
 def _shop(desk: Desk, given: ShopId | None) -> ShopId | None:

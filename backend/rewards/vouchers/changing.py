@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from redis.exceptions import RedisError
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
 
+    from backend.identity.model import Principal
     from backend.kernel.clock import Clock
     from backend.kernel.ids import CitizenId, TransactionId
     from backend.ledger.model import Transaction
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from backend.mongo.idempotency import Use
     from backend.mongo.transactions import Transactions, Tx
     from backend.outbox.relay import Relay
+    from backend.rewards.merchants.model import Desk
     from backend.rewards.vouchers.model import Voucher, VoucherId
     from backend.rewards.webhooks.events import EventType
 
@@ -45,6 +47,18 @@ class Change:
     tells: EventType | None = None
     told: Mapping[str, str | int] = field(default_factory=dict)
     returned: Mapping[str, int] = field(default_factory=dict)
+
+
+class Desks(Protocol):
+    """What the counter asks of the merchants' door."""
+
+    async def desk(self, principal: Principal) -> Desk:
+        """Who is at work; ForbiddenError for anybody else."""
+        ...
+
+    async def desk_within(self, tx: Tx, principal: Principal) -> Desk:
+        """The same as a transaction sees it."""
+        ...
 
 
 class Changing:
@@ -66,8 +80,17 @@ class Changing:
         self._tell = tell
         self._sending: set[asyncio.Task[None]] = set()
 
-    async def change(self, voucher: VoucherId, use: Use, decide: Callable[[Voucher, datetime], Change]) -> Voucher:
+    async def change(
+        self,
+        voucher: VoucherId,
+        use: Use,
+        decide: Callable[[Voucher, datetime], Change],
+        *,
+        guard: Callable[[Tx], Awaitable[None]] | None = None,
+    ) -> Voucher:
         """The voucher after its change; under a key used before, as it stands now.
+
+        ``guard`` refuses, inside the transaction, who may not any more.
 
         Raises:
             UnknownVoucherError: there is none of that id.
@@ -86,6 +109,8 @@ class Changing:
                 raise UnknownVoucherError
             if repeated is not None:
                 return before, None
+            if guard is not None:
+                await guard(tx)
             decided = decide(before, now)
             sheet = await self._ledger.open_within(tx, decided.transactions)
             for transaction in decided.transactions:

@@ -2,7 +2,8 @@
 
 ``vouchers``: sharded by citizen; the ``_id`` is derived from citizen and idempotency key, so a key takes effect once.
 ``voucher_numbers``: which voucher a number on a code stands for; its ``_id`` makes numbers unique.
-``voucher_tries``: wrong codes of a counter in ten minutes.
+``voucher_tries``: wrong codes of a member in ten minutes, wrong typed codes of a voucher as long as it may count, and
+how many typed ones are being looked at now.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ VOUCHERS = Collection(
 NUMBERS = Collection("voucher_numbers", record({"_id": TEXT, "voucher": TEXT, "citizen": TEXT, "merchant": TEXT}))
 TRIES = Collection(
     "voucher_tries",
-    record({"_id": TEXT, "count": COUNTER, "expires_at": MOMENT}),
+    record({"_id": TEXT, "wrong": COUNTER, "trying": COUNTER, "expires_at": MOMENT}),
     (Index("expires_at", [("expires_at", 1)], expire_after_s=0),),
 )
 COLLECTIONS = (VOUCHERS, NUMBERS, TRIES)

@@ -42,10 +42,10 @@ def cancelling(voucher: Voucher, now: datetime, zone: ZoneInfo) -> Change:
     Raises:
         WrongVoucherStatusError, VoucherExpiredError: nothing is held any more.
     """
+    if voucher.has_lapsed(now):
+        raise VoucherExpiredError
     if voucher.status not in OPEN:
         raise wrong_status(voucher, now, zone)
-    if voucher.expires_at <= now:
-        raise VoucherExpiredError
     void = Transaction(
         key=f"cancel:{voucher.id}",
         kind=TransactionKind.VOID,

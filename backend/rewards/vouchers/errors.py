@@ -79,6 +79,17 @@ class TooManyCodesError(Refusal):
 
 
 @dataclass(eq=False)
+class TypedCodeLockedError(Refusal):
+    """Too many wrong codes were typed for this voucher; from now on only its QR code counts."""
+
+    limit: int
+
+    code = "TYPED_CODE_LOCKED"
+    zh = "该券输入码已错误 {limit} 次，请扫描二维码核销"
+    en = "{limit} wrong codes were typed for this voucher; scan its QR code"
+
+
+@dataclass(eq=False)
 class WrongVoucherStatusError(Refusal):
     """The voucher does not stand so that this could be done: used up, cancelled, refunded."""
 

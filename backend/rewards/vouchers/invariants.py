@@ -13,12 +13,13 @@ from backend.kernel.tally import Tally
 from backend.ledger.audit.findings import Audit
 from backend.ledger.audit.store import find_homes, find_pages, stream_told
 from backend.ledger.model import TransactionKind, citizen_owner, split_account
+from backend.rewards.offers.store import list_sizes
 from backend.rewards.stock.store import stream_pots
 from backend.rewards.vouchers import rules
 from backend.rewards.vouchers.documents import FORGOTTEN
-from backend.rewards.vouchers.making import AT_ONCE
+from backend.rewards.vouchers.making import AT_ONCE, seal_of
 from backend.rewards.vouchers.model import OPEN, VoucherStatus
-from backend.rewards.vouchers.store import stream_vouchers
+from backend.rewards.vouchers.store import find_numbered, stream_vouchers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -46,14 +47,17 @@ async def audit_vouchers(snapshot: Snapshot, audit: Audit) -> None:
 
 async def _pass(snapshot: Snapshot, audit: Audit, side: Side) -> None:
     taken: Counter[str] = Counter()
-    async for vouchers in _batches(snapshot):
+    async for vouchers in _batches(snapshot, audit):
         told = {one: None for voucher in vouchers for one in _transactions(voucher)}
         homes = await find_homes(snapshot, list(told))
         pages = await find_pages(snapshot, list({citizen_owner(voucher.citizen): None for voucher in vouchers}))
+        numbered = await find_numbered(snapshot, [voucher.number for voucher in vouchers])
         for voucher in vouchers:
             place = f"voucher {voucher.id}"
             for problem in _problems(voucher, homes, pages):
                 audit.report(place, problem)
+            if numbered.get(voucher.number) != (voucher.id, voucher.citizen, voucher.merchant):
+                audit.report(place, f"its number {voucher.number} stands for something else")
             side.add_all(one.encode() for one in _transactions(voucher))
             if voucher.status not in FORGOTTEN:
                 for use in voucher.pots:
@@ -63,9 +67,11 @@ async def _pass(snapshot: Snapshot, audit: Audit, side: Side) -> None:
     await _check_pots(snapshot, audit, taken)
 
 
-async def _batches(snapshot: Snapshot) -> AsyncIterator[list[Voucher]]:
+async def _batches(snapshot: Snapshot, audit: Audit) -> AsyncIterator[list[Voucher]]:
     batch: list[Voucher] = []
-    async for voucher in stream_vouchers(snapshot):
+    async for voucher, is_sound in stream_vouchers(snapshot):
+        if not is_sound:
+            audit.report(f"voucher {voucher.id}", "has flags that do not follow from its status")
         batch.append(voucher)
         if len(batch) == BATCH:
             yield batch
@@ -102,7 +108,8 @@ def _problems(voucher: Voucher, homes: Mapping[str, Document], pages: Mapping[Ow
 
 def _posting_problems(voucher: Voucher, homes: Mapping[str, Document]) -> Iterator[str]:
     kind = TransactionKind.TRANSFER if voucher.promise.kind in AT_ONCE else TransactionKind.HOLD
-    yield from _unlike(homes.get(voucher.hold), kind, voucher.points, voucher, {})
+    promised = {"offer": voucher.offer, "promise": seal_of(voucher)}
+    yield from _unlike(homes.get(voucher.hold), kind, voucher.points, voucher, promised)
     post = kind if kind is TransactionKind.TRANSFER else TransactionKind.POST
     for capture in voucher.captures:
         expected = {"at": capture.at, **({} if post is kind else {"hold.id": voucher.hold})}
@@ -133,6 +140,8 @@ def _unlike(
         "kind": home["kind"],
         "points": posting["amount"],
         "voucher": cause.get("voucher"),
+        "offer": cause.get("offer"),
+        "promise": cause.get("promise"),
         "at": home["at"],
         "corrects": home.get("corrects"),
         "hold.id": home.get("hold", {}).get("id"),
@@ -168,7 +177,10 @@ def _sum_problems(voucher: Voucher) -> Iterator[str]:
 
 async def _check_pots(snapshot: Snapshot, audit: Audit, taken: Counter[str]) -> None:
     """Units that pots miss are with vouchers, or in somebody's hand."""
+    sizes = await list_sizes(snapshot)
     async for pot, proven in stream_pots(snapshot):
+        if pot.total != sizes.get(pot.id, pot.total):
+            audit.report(f"pot {pot.id}", f"has {pot.total} units, its offer says {sizes[pot.id]}")
         missing, had = pot.used + proven, taken.pop(pot.id, 0)
         if missing != had:
             audit.report(f"pot {pot.id}", f"misses {missing} units, vouchers have {had}")

@@ -6,6 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from backend.kernel.clock import local_date
+from backend.kernel.crypto import payload_hash
+from backend.kernel.ids import TransactionId, derived_id
 from backend.ledger.model import (
     DONATIONS,
     POINTS,
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
-    from backend.kernel.ids import CitizenId, TransactionId
+    from backend.kernel.ids import CitizenId
     from backend.ledger.model import AccountId
     from backend.rewards.merchants.model import Contract
     from backend.rewards.offers.model import Offer
@@ -68,22 +70,44 @@ def wants_of(offer: Offer, contract: Contract, units: int, now: datetime, zone: 
     return wants
 
 
-def transaction_of(voucher: VoucherId, citizen: CitizenId, offer: Offer, contract: Contract, units: int) -> Transaction:
-    """What the redemption posts, but for the end of a hold: points reserved for the merchant, or moved at once."""
-    points = offer.terms.price_points * units
-    account = account_of(citizen_owner(citizen), POINTS)
-    shop = account_of(merchant_owner(offer.merchant), POINTS)
-    cause = {"voucher": voucher, "offer": offer.id}
-    match offer.terms.kind:
+def transaction_of(voucher: Voucher) -> Transaction:
+    """What the redemption posts: points reserved for the merchant until the voucher's end, or moved at once.
+
+    Its cause seals all that was promised: nobody changes it afterwards without the auditor's notice.
+    """
+    promise = voucher.promise
+    account = account_of(citizen_owner(voucher.citizen), POINTS)
+    shop = account_of(merchant_owner(voucher.merchant), POINTS)
+    cause = {"voucher": voucher.id, "offer": voucher.offer, "promise": seal_of(voucher)}
+    match promise.kind:
         case OfferKind.VOUCHER:
             kind, payee = TransactionKind.HOLD, shop
         case OfferKind.CODE:
             kind, payee = TransactionKind.TRANSFER, shop
-            promise = promise_of(offer, contract)
-            cause |= owed(offer.merchant, rules.value_fen(promise, points), promise)
+            cause |= owed(voucher.merchant, rules.value_fen(promise, voucher.points), promise)
         case OfferKind.DONATION:
             kind, payee = TransactionKind.TRANSFER, DONATIONS
-    return Transaction(key=f"redeem:{voucher}", kind=kind, postings=(moving(account, payee, points),), cause=cause)
+    return Transaction(
+        key=f"redeem:{voucher.id}",
+        kind=kind,
+        postings=(moving(account, payee, voucher.points),),
+        cause=cause,
+        expires_at=voucher.expires_at if kind is TransactionKind.HOLD else None,
+    )
+
+
+def seal_of(voucher: Voucher) -> str:
+    """SHA-256 of what never changes of a voucher, but for its number."""
+    promise = voucher.promise
+    return payload_hash(
+        [
+            [voucher.merchant, voucher.units, voucher.items, voucher.points],
+            [voucher.created_at, voucher.day, voucher.expires_at],
+            [[use.pot, use.units] for use in voucher.pots],
+            [promise.kind, list(promise.title), list(promise.handover), promise.cash_fen, promise.refund_days],
+            [promise.bearer, str(promise.rate), promise.commission_bps, list(promise.shops), promise.offer_revision],
+        ]
+    )
 
 
 def moving(payer: AccountId, payee: AccountId, points: int) -> Posting:
@@ -103,29 +127,24 @@ def new_voucher(
     contract: Contract,
     *,
     units: int,
-    number: str,
     payload: str,
-    transaction: TransactionId,
-    at: datetime,
     now: datetime,
     zone: ZoneInfo,
 ) -> Voucher:
-    """The voucher as it begins: held, or captured at once. ``at`` is when the transaction happened."""
+    """The voucher as it is asked for: held, without a number yet."""
     terms = offer.terms
-    promise = promise_of(offer, contract)
-    points = terms.price_points * units
-    made = Voucher(
+    return Voucher(
         id=voucher,
         citizen=citizen,
         offer=offer.id,
         merchant=offer.merchant,
-        promise=promise,
-        number=number,
+        promise=promise_of(offer, contract),
+        number="",
         units=units,
         items=terms.items * units,
-        points=points,
-        hold=transaction,
-        status=VoucherStatus.CAPTURED if terms.kind in AT_ONCE else VoucherStatus.HELD,
+        points=terms.price_points * units,
+        hold=TransactionId(derived_id("tx", f"redeem:{voucher}")),
+        status=VoucherStatus.HELD,
         created_at=now,
         day=local_date(now, zone),
         expires_at=rules.ends_at(terms, now, zone),
@@ -139,15 +158,19 @@ def new_voucher(
         payload=payload,
         version=1,
     )
-    if terms.kind not in AT_ONCE:
-        return made
+
+
+def made(voucher: Voucher, number: str, at: datetime) -> Voucher:
+    """The voucher with its number, its transaction having happened ``at``: captured, where redeeming does that."""
+    if voucher.promise.kind not in AT_ONCE:
+        return dataclasses.replace(voucher, number=number)
     capture = Capture(
-        transaction=transaction,
+        transaction=voucher.hold,
         at=at,
-        items=made.items,
-        points=points,
-        fen=rules.value_fen(promise, points),
+        items=voucher.items,
+        points=voucher.points,
+        fen=rules.value_fen(voucher.promise, voucher.points),
         shop=None,
         member=None,
     )
-    return dataclasses.replace(made, captures=(capture,))
+    return dataclasses.replace(voucher, number=number, status=VoucherStatus.CAPTURED, captures=(capture,))

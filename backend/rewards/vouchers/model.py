@@ -150,6 +150,11 @@ class Voucher:
         """How many of the captured points were given back."""
         return sum(refund.points for refund in self.refunds)
 
+    def has_lapsed(self, moment: datetime) -> bool:
+        """Whether items were left when its time was over, whatever has noted so."""
+        is_unfinished = self.items_captured < self.items and self.status is not VoucherStatus.CANCELLED
+        return is_unfinished and self.expires_at <= moment
+
     def status_at(self, moment: datetime) -> VoucherStatus:
         """Its status, over from its end on even before anything has noted so."""
         is_over = self.status in OPEN and self.expires_at <= moment

@@ -7,7 +7,6 @@ or is refused by itself. Stock is set aside before, and what was not used is ret
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import random
 import time
@@ -37,13 +36,13 @@ from backend.rewards.offers.errors import (
     SoldOutError,
     UnknownOfferError,
 )
+from backend.rewards.offers.model import OfferKind
 from backend.rewards.offers.rules import audience_problem, is_open
 from backend.rewards.stock.model import Want, is_budget
 from backend.rewards.stock.store import PotWrites
-from backend.rewards.vouchers import rules
 from backend.rewards.vouchers.codes import new_number
 from backend.rewards.vouchers.errors import InsufficientPointsError, TooManyVouchersError
-from backend.rewards.vouchers.making import AT_ONCE, new_voucher, transaction_of, wants_of
+from backend.rewards.vouchers.making import made, new_voucher, transaction_of, wants_of
 from backend.rewards.vouchers.model import VoucherId
 from backend.rewards.vouchers.store import VoucherReads, VoucherWrites
 
@@ -61,7 +60,7 @@ if TYPE_CHECKING:
     from backend.ledger.sheet import Sheet
     from backend.mongo.client import Database
     from backend.mongo.transactions import Transactions, Tx
-    from backend.rewards.merchants.model import Contract, Merchant, MerchantId
+    from backend.rewards.merchants.model import Merchant, MerchantId
     from backend.rewards.offers.model import Offer, OfferId
     from backend.rewards.stock.model import PotId, Reservation
     from backend.rewards.stock.service import Pots
@@ -69,6 +68,7 @@ if TYPE_CHECKING:
 
 GROUP_LIMIT = 128
 MAX_UNITS = 20
+MAX_ITEMS = 100
 RETRY_FOR_S = 3.0
 PAUSE_S = 0.05
 NO_CONTRACT = Text("商户合同尚未生效", "its merchant has no contract in force yet")
@@ -104,8 +104,8 @@ class Wish:
 
     order: Order
     offer: Offer
-    contract: Contract
     wants: Mapping[PotId, Want]
+    voucher: Voucher
     transaction: Transaction
 
 
@@ -199,6 +199,7 @@ class Redeeming:
     def _wish(self, order: Order, offer: Offer, merchant: Merchant, citizen: Citizen | None, now: datetime) -> Wish:
         if citizen is None:
             raise ForbiddenError(Text("未登记市民的兑换", "redemption by somebody who is not registered"))
+        _require_units(offer, order.units)
         contract = merchant.contract_at(now)
         problem = is_open(offer, merchant, now, self._zone)
         if problem is None and contract is None:
@@ -207,10 +208,18 @@ class Redeeming:
         if refused is not None:
             raise refused
         assert contract is not None
-        transaction = transaction_of(order.voucher, order.citizen, offer, contract, order.units)
-        if offer.terms.kind not in AT_ONCE:
-            transaction = dataclasses.replace(transaction, expires_at=rules.ends_at(offer.terms, now, self._zone))
-        return Wish(order, offer, contract, wants_of(offer, contract, order.units, now, self._zone), transaction)
+        voucher = new_voucher(
+            order.voucher,
+            order.citizen,
+            offer,
+            contract,
+            units=order.units,
+            payload=order.payload,
+            now=now,
+            zone=self._zone,
+        )
+        wants = wants_of(offer, contract, order.units, now, self._zone)
+        return Wish(order, offer, wants, voucher, transaction_of(voucher))
 
     async def _write(self, wishes: Sequence[Wish], now: datetime) -> Sequence[Voucher | Exception]:
         """Set the stock aside, write what can be written, return the rest of the stock."""
@@ -241,22 +250,9 @@ class Redeeming:
         await self._pots.finish(reservation, written.used)
         return written.outcomes
 
-    def voucher_of(self, wish: Wish, at: datetime, now: datetime, *, attempt: int) -> Voucher:
+    def made(self, wish: Wish, at: datetime, *, attempt: int) -> Voucher:
         """The voucher that the wish becomes, its transaction having happened ``at``."""
-        order = wish.order
-        return new_voucher(
-            order.voucher,
-            order.citizen,
-            wish.offer,
-            wish.contract,
-            units=order.units,
-            number=new_number(self._server_key, order.voucher, attempt),
-            payload=order.payload,
-            transaction=wish.transaction.id,
-            at=at,
-            now=now,
-            zone=self._zone,
-        )
+        return made(wish.voucher, new_number(self._server_key, wish.voucher.id, attempt), at)
 
     async def open_sheet(self, tx: Tx, wishes: Sequence[Wish]) -> Sheet:
         """The book, opened at the pages of all who wish."""
@@ -317,8 +313,7 @@ class _Round:
             self.used[pot] += want.units
         for period in (self._today, EVER):
             self._counts[order.citizen, order.offer, period] += order.units
-        at = sheet.posted[wish.transaction.id]
-        voucher = self._redeeming.voucher_of(wish, at, self._now, attempt=self._attempt)
+        voucher = self._redeeming.made(wish, sheet.posted[wish.transaction.id], attempt=self._attempt)
         self._made[voucher.id] = voucher
         return voucher
 
@@ -363,6 +358,13 @@ def _order(principal: Principal, offer: OfferId, units: int, key: str) -> Order:
         raise InvalidInputError("units", Text(f"1–{MAX_UNITS}", f"1–{MAX_UNITS}"))
     voucher = VoucherId(derived_id("vou", str(principal), key))
     return Order(principal.citizen, offer, units, key, voucher, payload_hash([offer, units]))
+
+
+def _require_units(offer: Offer, units: int) -> None:
+    """Refuse more units at once than one voucher can be for: of codes one, of others a hundred items."""
+    most = 1 if offer.terms.kind is OfferKind.CODE else max(1, MAX_ITEMS // offer.terms.items)
+    if units > most:
+        raise InvalidInputError("units", Text(f"该项目每次 1–{most} 份", f"1–{most} of this offer at once"))
 
 
 def _replayed(order: Order, voucher: Voucher | None) -> Voucher | Exception | None:

@@ -10,7 +10,7 @@ from backend.identity import rules as identity_rules
 from backend.identity.errors import ForbiddenError
 from backend.identity.model import PrincipalKind, StaffRole
 from backend.kernel.crypto import payload_hash
-from backend.kernel.errors import Text
+from backend.kernel.errors import InvalidInputError, Text
 from backend.ledger.model import (
     DONATIONS,
     POINTS,
@@ -38,17 +38,19 @@ from backend.rewards.vouchers.telling import wrong_status
 from backend.rewards.webhooks.events import EventType
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
     from backend.identity.model import Principal
     from backend.kernel.ids import TransactionId
-    from backend.rewards.merchants.model import Desk
-    from backend.rewards.vouchers.changing import Changing
+    from backend.mongo.transactions import Tx
+    from backend.rewards.vouchers.changing import Changing, Desks
     from backend.rewards.vouchers.model import Voucher, VoucherId
 
 MAX_REASON = 200
+MAX_REFUNDS = 50
+OFTEN = Text("退款次数过多，请一次退完", "refunded too often; give back the rest at once")
 DISPUTE_DAYS = 30
 DECIDES = frozenset({StaffRole.ADMIN, StaffRole.REVIEWER})
 
@@ -56,9 +58,9 @@ DECIDES = frozenset({StaffRole.ADMIN, StaffRole.REVIEWER})
 class Refunding:
     """Refunds and disputes."""
 
-    def __init__(self, *, changing: Changing, desk_of: Callable[[Principal], Awaitable[Desk]], zone: ZoneInfo) -> None:
+    def __init__(self, *, changing: Changing, desks: Desks, zone: ZoneInfo) -> None:
         self._changing = changing
-        self._desk_of = desk_of
+        self._desks = desks
         self._zone = zone
 
     async def refund(
@@ -80,7 +82,7 @@ class Refunding:
         identity_rules.require_note("reason", reason, limit=MAX_REASON)
         if points is not None:
             identity_rules.require_points(points)
-        desk = None if principal.is_admin else await self._desk_of(principal)
+        desk = None if principal.is_admin else await self._desks.desk(principal)
         use = Use(str(principal), "refundVoucher", key, payload_hash([voucher, points, reason]))
 
         def decide(before: Voucher, now: datetime) -> Change:
@@ -91,9 +93,15 @@ class Refunding:
             days = before.promise.refund_days
             if desk is not None and now >= before.captures[-1].at + timedelta(days=days):
                 raise RefundClosedError(days)
+            if points is not None and len(before.refunds) >= MAX_REFUNDS:
+                raise InvalidInputError("points", OFTEN)
             return _refund(before, points, reason, str(principal), use.id)
 
-        return await self._changing.change(voucher, use, decide)
+        async def guard(tx: Tx) -> None:
+            if desk is not None:
+                await self._desks.desk_within(tx, principal)
+
+        return await self._changing.change(voucher, use, decide, guard=guard)
 
     async def dispute(self, principal: Principal, voucher: VoucherId, reason: str, *, key: str) -> Voucher:
         """Complain of a capture, within thirty days, once a voucher; staff decide.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bson import Int64
 from pymongo import UpdateOne
@@ -32,10 +32,25 @@ if TYPE_CHECKING:
 Place = tuple["datetime", str]
 
 
-async def stream_vouchers(snapshot: Snapshot) -> AsyncIterator[Voucher]:
-    """Every voucher of that instant."""
+async def stream_vouchers(snapshot: Snapshot) -> AsyncIterator[tuple[Voucher, bool]]:
+    """Every voucher of that instant, and whether its document is what it should be."""
     async for document in snapshot.stream(VOUCHERS.name, {}):
-        yield voucher_from_document(document)
+        voucher = voucher_from_document(document)
+        yield voucher, voucher_to_document(voucher) == document
+
+
+async def find_numbered(snapshot: Snapshot, numbers: Iterable[str]) -> dict[str, tuple[str, str, str]]:
+    """Voucher, citizen and merchant of each of the numbers that stands for one."""
+    query = {"_id": {"$in": list(numbers)}}
+    found = snapshot.stream(NUMBERS.name, query)
+    return {item["_id"]: (item["voucher"], item["citizen"], item["merchant"]) async for item in found}
+
+
+class Tries(NamedTuple):
+    """How many codes were wrong, and how many are being looked at."""
+
+    wrong: int
+    trying: int
 
 
 class VoucherWrites:
@@ -150,17 +165,20 @@ class VoucherReads:
         found = await self._database.find(VOUCHERS.name, query, limit=limit, sort=[("expires_at", 1)])
         return [voucher_from_document(document) for document in found]
 
-    async def count_tries(self, name: str) -> int:
-        """How many wrong codes are noted under that name."""
+    async def find_tries(self, name: str) -> Tries:
+        """What is noted under that name."""
         found = await self._database.find_one(TRIES.name, {"_id": name})
-        return int(found["count"]) if found else 0
+        return Tries(int(found["wrong"]), int(found["trying"])) if found else Tries(0, 0)
 
-    async def note_try(self, name: str, count: int, *, expires_at: datetime) -> int:
-        """Note one wrong code more, or one less; how many are noted then."""
-        change: Document = {"$inc": {"count": Int64(count)}, "$setOnInsert": {"expires_at": expires_at}}
+    async def note_try(self, name: str, *, wrong: int = 0, trying: int = 0, expires_at: datetime) -> Tries:
+        """Note so many wrong codes more, and so many more or less that are being looked at; what is noted then."""
+        change: Document = {
+            "$inc": {"wrong": Int64(wrong), "trying": Int64(trying)},
+            "$setOnInsert": {"expires_at": expires_at},
+        }
         found = await self._database.find_one_and_update(TRIES.name, {"_id": name}, change, upsert=True)
         assert found is not None
-        return int(found["count"])
+        return Tries(int(found["wrong"]), int(found["trying"]))
 
     async def _page(self, query: Mapping[str, Any], *, moment: str, **span: Any) -> list[Voucher]:
         """A page by that moment, newest first."""

@@ -13,12 +13,11 @@ import httpx
 
 from backend.kernel.errors import InvalidInputError
 from backend.rewards.webhooks.model import Fault
-from backend.rewards.webhooks.rules import Answer, may_call, read_retry_after, read_url
+from backend.rewards.webhooks.rules import Answer, may_call, read_url
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from datetime import datetime
 
     from backend.rewards.webhooks.rules import Target
 
@@ -51,7 +50,7 @@ class Caller:
     def _tls(self) -> ssl.SSLContext:
         return self._given_tls or httpx.create_ssl_context(trust_env=False)
 
-    async def call(self, url: str, headers: Mapping[str, str], body: bytes, now: datetime) -> Answer:
+    async def call(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Send the body; what came of it, never an exception for what the network does.
 
         The name is resolved once, and every address it has must be allowed; an answer's body is not read.
@@ -62,7 +61,7 @@ class Caller:
                 address = await self._address(target)
                 if address is None:
                     return Answer(fault=Fault.ADDRESS_NOT_PUBLIC)
-                return await self._post(target, address, headers, body, now)
+                return await self._post(target, address, headers, body)
         except InvalidInputError:
             return Answer(fault=Fault.URL_REFUSED)
         except (TimeoutError, httpx.TimeoutException):
@@ -86,9 +85,7 @@ class Caller:
         except ValueError:
             return await self._resolve(target.host, target.port)
 
-    async def _post(
-        self, target: Target, address: str, headers: Mapping[str, str], body: bytes, now: datetime
-    ) -> Answer:
+    async def _post(self, target: Target, address: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Connect to the address, and speak to the host by its name.
 
         The connection is used once: the client would share it with whatever other name leads to that address.
@@ -107,7 +104,7 @@ class Caller:
                 extensions={"sni_hostname": target.host},
             ) as response,
         ):
-            return Answer(response.status_code, retry_after=read_retry_after(response.headers.get("retry-after"), now))
+            return Answer(response.status_code, retry_after=response.headers.get("retry-after"))
 
     async def _ask_system(self, host: str, port: int) -> Sequence[str]:
         loop = asyncio.get_running_loop()

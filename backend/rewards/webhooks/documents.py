@@ -23,6 +23,7 @@ from backend.rewards.webhooks.model import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from backend.mongo.client import Document
 
@@ -43,6 +44,7 @@ ENDPOINTS = Collection(
             "previous": nullable(record({"sealed": TEXT, "ends_at": MOMENT})),
             "failing_since": nullable(MOMENT),
             "failed_at": nullable(MOMENT),
+            "tested_at": nullable(MOMENT),
             "made_at": MOMENT,
         }
     ),
@@ -74,7 +76,7 @@ DELIVERIES = Collection(
         }
     ),
     (
-        Index("stage_due", [("stage", 1), ("due_at", 1), ("endpoint", 1)]),
+        Index("stage_due", [("stage", 1), ("due_at", 1), ("endpoint", 1), ("merchant", 1)]),
         Index("lane", [("endpoint", 1), ("lane", 1)], unique=True, partial={"stage": DeliveryStage.SENDING.value}),
         Index("merchant_at", [("merchant", 1), ("at", 1), ("_id", 1)]),
         Index("merchant_stage_at", [("merchant", 1), ("stage", 1), ("at", 1), ("_id", 1)]),
@@ -101,6 +103,7 @@ def endpoint_to_document(endpoint: Endpoint) -> Document:
         "previous": {"sealed": previous.sealed, "ends_at": previous.ends_at} if previous else None,
         "failing_since": endpoint.failing_since,
         "failed_at": endpoint.failed_at,
+        "tested_at": endpoint.tested_at,
         "made_at": endpoint.made_at,
     }
 
@@ -121,12 +124,13 @@ def endpoint_from_document(document: Mapping[str, Any]) -> Endpoint:
         previous=PreviousSecret(previous["sealed"], previous["ends_at"]) if previous else None,
         failing_since=document["failing_since"],
         failed_at=document["failed_at"],
+        tested_at=document["tested_at"],
         made_at=document["made_at"],
     )
 
 
-def new_delivery_document(delivery: Delivery) -> Document:
-    """A delivery not tried yet, as stored."""
+def new_delivery_document(delivery: Delivery, expires_at: datetime | None = None) -> Document:
+    """A delivery not sent yet, as stored."""
     return {
         "_id": delivery.id,
         "endpoint": delivery.endpoint,
@@ -139,8 +143,8 @@ def new_delivery_document(delivery: Delivery) -> Document:
         "due_at": delivery.due_at,
         "lane": None,
         "attempts": Int64(0),
-        "tries": [],
-        "expires_at": None,
+        "tries": [try_to_document(entry) for entry in delivery.tries],
+        "expires_at": expires_at,
     }
 
 

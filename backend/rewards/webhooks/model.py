@@ -77,6 +77,7 @@ class Endpoint:
     """Where a merchant is called; ``slot`` is its place among the merchant's, ``sealed`` its secret, encrypted.
 
     ``failing_since`` is when the present row of failures began, ``failed_at`` the last of them; None after a success.
+    ``tested_at`` is when the last test event was made.
     """
 
     id: EndpointId
@@ -91,6 +92,7 @@ class Endpoint:
     previous: PreviousSecret | None
     failing_since: datetime | None
     failed_at: datetime | None
+    tested_at: datetime | None
     made_at: datetime
 
 
@@ -121,6 +123,8 @@ class Fault(StrEnum):
     URL_REFUSED = "URL_REFUSED"
     ENDPOINT_DELETED = "ENDPOINT_DELETED"
     ENDPOINT_DISABLED = "ENDPOINT_DISABLED"
+    INTERNAL = "INTERNAL"
+    """The fault is this side's."""
 
 
 @dataclass(frozen=True, slots=True)

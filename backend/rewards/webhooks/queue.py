@@ -16,14 +16,14 @@ from backend.rewards.webhooks.documents import (
     endpoint_from_document,
     try_to_document,
 )
-from backend.rewards.webhooks.model import DeliveryStage, EndpointStage
+from backend.rewards.webhooks.model import DeliveryStage, EndpointId, EndpointStage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Iterable
     from datetime import datetime
 
     from backend.mongo.client import Database
-    from backend.rewards.webhooks.model import Delivery, DisabledReason, Endpoint, EndpointId, Try
+    from backend.rewards.webhooks.model import Delivery, DisabledReason, Endpoint, Try
 
 LANES = 2
 """How many deliveries of one endpoint are under way at once, at most."""
@@ -31,6 +31,7 @@ LANES = 2
 CLAIMED_FOR = timedelta(seconds=60)
 KEPT_TRIES = 10
 LOST_AT_ONCE = 1_000
+IN_HAND = 10_000
 
 
 class DeliveryQueue:
@@ -49,11 +50,24 @@ class DeliveryQueue:
                 DELIVERIES.name, [UpdateOne({**query, "_id": document["_id"]}, change) for document in lost]
             )
 
-    async def list_due(self, now: datetime, *, limit: int, without: Collection[EndpointId]) -> list[Delivery]:
-        """At most ``limit`` due deliveries to endpoints other than these, the longest due first."""
+    async def list_in_hand(self) -> list[tuple[EndpointId, str]]:
+        """Endpoint and merchant of each delivery that a sender has in hand, in whatever process."""
+        query = {"stage": DeliveryStage.SENDING.value}
+        found = await self._database.find(DELIVERIES.name, query, limit=IN_HAND, fields=["endpoint", "merchant"])
+        return [(EndpointId(document["endpoint"]), document["merchant"]) for document in found]
+
+    async def list_due(
+        self, now: datetime, *, limit: int, not_to: Iterable[EndpointId] = (), not_of: Iterable[str] = ()
+    ) -> list[Delivery]:
+        """At most ``limit`` due deliveries, the longest due first, to other endpoints and merchants than these."""
         found = await self._database.find(
             DELIVERIES.name,
-            {"stage": DeliveryStage.PENDING.value, "due_at": {"$lte": now}, "endpoint": {"$nin": list(without)}},
+            {
+                "stage": DeliveryStage.PENDING.value,
+                "due_at": {"$lte": now},
+                "endpoint": {"$nin": list(not_to)},
+                "merchant": {"$nin": list(not_of)},
+            },
             limit=limit,
             sort=[("due_at", 1)],
         )

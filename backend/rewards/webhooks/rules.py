@@ -29,6 +29,7 @@ MAX_DESCRIPTION = 100
 ROTATION_OVERLAP = timedelta(hours=24)
 DELIVERED_KEPT_FOR = timedelta(days=30)
 DEAD_KEPT_FOR = timedelta(days=90)
+UNSENT_KEPT_FOR = timedelta(days=7)
 # The schedule that the Standard Webhooks specification recommends, and one more day.
 BACKOFF = (
     timedelta(seconds=5),
@@ -43,6 +44,7 @@ BACKOFF = (
 )
 MAX_JITTER_PERMILLE = 200
 LONGEST_RETRY_AFTER = timedelta(hours=24)
+TESTED_AGAIN_AFTER = timedelta(minutes=1)
 GIVEN_UP_AFTER = timedelta(days=5)
 # Longer than the longest pause between two tries: after so long without any, failures are a new row.
 ROW_ENDS_AFTER = timedelta(hours=36)
@@ -84,11 +86,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a try brought: a status, perhaps with a wish when to come again, or the reason why there is none."""
+    """What a try brought: a status, perhaps with a ``Retry-After`` as it was sent, or the reason why there is none."""
 
     status: int | None = None
     fault: Fault | None = None
-    retry_after: timedelta | None = None
+    retry_after: str | None = None
 
     @property
     def is_accepted(self) -> bool:
@@ -180,7 +182,7 @@ def read_retry_after(text: str | None, now: datetime) -> timedelta | None:
         return min(timedelta(seconds=min(int(text), LONGEST_RETRY_AFTER.days * 86_400)), LONGEST_RETRY_AFTER)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     wait = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now
     return min(max(wait, timedelta(0)), LONGEST_RETRY_AFTER)
@@ -191,8 +193,9 @@ def next_due(attempts: int, answer: Answer, now: datetime, jitter_permille: int)
     if attempts > len(BACKOFF) or answer.status == GONE:
         return None
     wait = BACKOFF[attempts - 1] * (1_000 + jitter_permille) // 1_000
-    is_asked = answer.retry_after is not None and answer.status in {TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE}
-    return now + (max(wait, answer.retry_after) if is_asked and answer.retry_after else wait)
+    if answer.status in {TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE}:
+        wait = max(wait, read_retry_after(answer.retry_after, now) or wait)
+    return now + wait
 
 
 def row_of_failures(endpoint: Endpoint, now: datetime) -> datetime:

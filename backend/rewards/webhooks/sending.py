@@ -1,4 +1,4 @@
-"""Works off the deliveries that are due: many at once, at most two of one endpoint, so that a slow one delays no other.
+"""Works off what is due: many at once, few of one endpoint and of one merchant, so that a slow one delays no other.
 
 At least once: a sender that dies leaves its deliveries in hand, and a minute later they are due again.
 """
@@ -14,22 +14,24 @@ from typing import TYPE_CHECKING
 import structlog
 
 from backend.kernel.crypto import decrypt
+from backend.kernel.errors import TransientError
 from backend.rewards.webhooks import rules
 from backend.rewards.webhooks.model import DeliveryStage, DisabledReason, EndpointStage, Fault, Try
 from backend.rewards.webhooks.queue import LANES
+from backend.rewards.webhooks.rules import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from datetime import datetime
 
     from backend.kernel.clock import Clock
     from backend.rewards.webhooks.calling import Caller
-    from backend.rewards.webhooks.model import Delivery, Endpoint, EndpointId
+    from backend.rewards.webhooks.model import Delivery, Endpoint
     from backend.rewards.webhooks.queue import DeliveryQueue
-    from backend.rewards.webhooks.rules import Answer
 
 LOG = structlog.get_logger(__name__)
 AT_ONCE = 64
+# Two processes that look at the same moment may make it a few more; an endpoint's lanes are exact.
+OF_ONE_MERCHANT = 4
 # A run begins nothing new after this long; the next one goes on.
 RUN_S = 5
 LOOK_AGAIN_AFTER_S = 0.5
@@ -51,49 +53,59 @@ class Sending:
             UnavailableError: MongoDB does not answer; what is in hand is due again a minute later.
         """
         await self._queue.free_lost(self._clock.now())
-        running: dict[asyncio.Task[None], EndpointId] = {}
+        running: set[asyncio.Task[None]] = set()
         started, ends = 0, time.monotonic() + RUN_S
         try:
             while True:
                 room = min(limit - started, AT_ONCE - len(running)) if time.monotonic() < ends else 0
-                for delivery in await self._claim(room, running.values()):
-                    running[asyncio.create_task(self._send(delivery))] = delivery.endpoint
-                    started += 1
+                claimed = await self._claim(room) if room else []
+                running.update(asyncio.create_task(self._send(delivery)) for delivery in claimed)
+                started += len(claimed)
                 if not running:
                     return started
-                done, _ = await asyncio.wait(running, timeout=LOOK_AGAIN_AFTER_S, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    del running[task]
+                _, running = await asyncio.wait(
+                    running, timeout=LOOK_AGAIN_AFTER_S, return_when=asyncio.FIRST_COMPLETED
+                )
         finally:
             for task in running:
                 task.cancel()
 
-    async def _claim(self, room: int, busy: Iterable[EndpointId]) -> list[Delivery]:
-        """Take at most ``room`` due deliveries in hand, the longest due first, passing over busy endpoints."""
+    async def _claim(self, room: int) -> list[Delivery]:
+        """Take at most ``room`` due deliveries in hand, the longest due first, passing over who has enough in hand."""
         claimed: list[Delivery] = []
-        counts = Counter(busy)
-        full = {endpoint for endpoint, count in counts.items() if count >= LANES}
+        in_hand = await self._queue.list_in_hand()
+        full = {endpoint for endpoint, count in Counter(endpoint for endpoint, _ in in_hand).items() if count >= LANES}
+        of_merchants = Counter(merchant for _, merchant in in_hand)
         while len(claimed) < room:
             now = self._clock.now()
-            due = await self._queue.list_due(now, limit=room - len(claimed), without=full)
+            sated = [merchant for merchant, count in of_merchants.items() if count >= OF_ONE_MERCHANT]
+            due = await self._queue.list_due(now, limit=room - len(claimed), not_to=full, not_of=sated)
             if not due:
                 break
             for delivery in due:
-                if delivery.endpoint in full:
+                if delivery.endpoint in full or of_merchants[delivery.merchant] >= OF_ONE_MERCHANT:
                     continue
                 taken = await self._queue.claim(delivery, now)
                 if taken is None:
                     full.add(delivery.endpoint)
                 else:
                     claimed.append(taken)
+                    of_merchants[delivery.merchant] += 1
         return claimed
 
     async def _send(self, delivery: Delivery) -> None:
         """Try one delivery and note what came of it; whatever happens, the others go on."""
         try:
-            await self._try(delivery)
+            try:
+                await self._try(delivery)
+            except TransientError:
+                raise
+            except Exception:
+                LOG.exception("webhook not delivered", delivery=delivery.id, endpoint=delivery.endpoint)
+                answer = Answer(fault=Fault.INTERNAL)
+                await self._note(delivery, Try(self._clock.now(), None, answer.fault, 0), answer)
         except Exception:  # it is due again a minute later
-            LOG.exception("webhook not delivered", delivery=delivery.id, endpoint=delivery.endpoint)
+            LOG.exception("webhook still in hand", delivery=delivery.id, endpoint=delivery.endpoint)
 
     async def _try(self, delivery: Delivery) -> None:
         endpoint = await self._queue.find_endpoint(delivery.endpoint)
@@ -104,7 +116,7 @@ class Sending:
             return
         began = time.monotonic_ns()
         headers = rules.headers_of(delivery.event, now, delivery.body, self._secrets(endpoint, now))
-        answer = await self._caller.call(endpoint.url, headers, delivery.body.encode(), now)
+        answer = await self._caller.call(endpoint.url, headers, delivery.body.encode())
         tried = Try(now, answer.status, answer.fault, (time.monotonic_ns() - began) // 1_000_000)
         if answer.is_accepted:
             await self._finish(delivery, tried, DeliveryStage.DELIVERED, None)
@@ -112,11 +124,15 @@ class Sending:
         else:
             await self._fail(delivery, endpoint, tried, answer)
 
-    async def _fail(self, delivery: Delivery, endpoint: Endpoint, tried: Try, answer: Answer) -> None:
-        now = self._clock.now()
+    async def _note(self, delivery: Delivery, tried: Try, answer: Answer) -> None:
+        """Note a failed try, and when the next one is due."""
         jitter = secrets.randbelow(rules.MAX_JITTER_PERMILLE + 1)
-        due_at = rules.next_due(delivery.attempts, answer, now, jitter)
+        due_at = rules.next_due(delivery.attempts, answer, self._clock.now(), jitter)
         await self._finish(delivery, tried, DeliveryStage.PENDING if due_at else DeliveryStage.DEAD, due_at)
+
+    async def _fail(self, delivery: Delivery, endpoint: Endpoint, tried: Try, answer: Answer) -> None:
+        await self._note(delivery, tried, answer)
+        now = self._clock.now()
         since = rules.row_of_failures(endpoint, now)
         await self._queue.note_failure(endpoint, since, now)
         reason = None

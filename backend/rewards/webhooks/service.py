@@ -18,7 +18,9 @@ from backend.rewards.webhooks import rules
 from backend.rewards.webhooks.calling import Caller
 from backend.rewards.webhooks.errors import (
     EndpointDisabledError,
+    OldSecretInForceError,
     TooManyEndpointsError,
+    TooManyTestsError,
     UnknownDeliveryError,
     UnknownEndpointError,
 )
@@ -34,8 +36,10 @@ from backend.rewards.webhooks.model import (
     EndpointStage,
     Event,
     EventType,
+    Fault,
     PreviousSecret,
     ShownEndpoint,
+    Try,
 )
 from backend.rewards.webhooks.queue import DeliveryQueue
 from backend.rewards.webhooks.sending import Sending
@@ -137,10 +141,11 @@ class Webhooks:
     async def rotate_secret(self, merchant: str, endpoint: EndpointId, *, actor: str, key: str) -> ShownEndpoint:
         """Give the endpoint a new secret; for 24 hours calls are signed with the present one, too.
 
-        A repeated request is told the secret in force.
+        A repeated request is told the secret in force. If it leaked within those hours, delete the endpoint.
 
         Raises:
             UnknownEndpointError: the merchant has no such endpoint.
+            OldSecretInForceError: the last rotation was within 24 hours.
             InvalidInputError, IdempotencyConflictError: the key.
         """
         use = _use(actor, "rotateWebhookSecret", key, merchant, endpoint)
@@ -149,6 +154,8 @@ class Webhooks:
 
         async def effect(writes: WebhookWrites) -> None:
             found = await writes.get_endpoint(merchant, endpoint)
+            if found.previous and now < found.previous.ends_at:
+                raise OldSecretInForceError(endpoint, found.previous.ends_at.isoformat())
             previous = PreviousSecret(found.sealed, now + rules.ROTATION_OVERLAP)
             await writes.save_endpoint(replace(found, sealed=sealed, previous=previous))
 
@@ -231,10 +238,11 @@ class Webhooks:
         return (await self._once(use, effect, now)).result or 0
 
     async def send_test(self, merchant: str, endpoint: EndpointId, *, actor: str, key: str) -> Delivery:
-        """Send an event of type ``webhook.test`` to the endpoint.
+        """Send an event of type ``webhook.test`` to the endpoint, once a minute.
 
         Raises:
             UnknownEndpointError, EndpointDisabledError: there is nowhere to send it to.
+            TooManyTestsError: the last one was within a minute.
             UnknownDeliveryError: a repeated request whose delivery is no longer kept.
             InvalidInputError, IdempotencyConflictError: the key.
         """
@@ -243,6 +251,9 @@ class Webhooks:
 
         async def effect(writes: WebhookWrites) -> None:
             found = await _require_active(writes, merchant, endpoint)
+            if found.tested_at and now < found.tested_at + rules.TESTED_AGAIN_AFTER:
+                raise TooManyTestsError(endpoint, (found.tested_at + rules.TESTED_AGAIN_AFTER).isoformat())
+            await writes.save_endpoint(replace(found, tested_at=now))
             tested = Event(_test_id(use, now), EventType.WEBHOOK_TEST, merchant, now, {"endpoint": endpoint})
             await writes.insert_delivery(_new_delivery(tested, found, now))
 
@@ -252,11 +263,13 @@ class Webhooks:
     async def fan_out(self, item: Item) -> None:
         """Make a delivery of each event for each endpoint that wants it; the same item again makes none.
 
+        What happens while an endpoint is disabled is dead at once, and kept for seven days to be replayed.
+
         Raises:
             UnavailableError: MongoDB does not answer; the outbox sends the item again.
         """
         events = [from_payload(payload) for payload in item.payload]
-        endpoints = await self._store.list_active(sorted({event.merchant for event in events}))
+        endpoints = await self._store.list_of(sorted({event.merchant for event in events}))
         now = self._clock.now()
         await self._store.insert_new(
             [
@@ -264,7 +277,8 @@ class Webhooks:
                 for event in events
                 for endpoint in endpoints
                 if endpoint.merchant == event.merchant and event.type in endpoint.types
-            ]
+            ],
+            dead_until=now + rules.UNSENT_KEPT_FOR,
         )
 
     async def deliver_due(self, limit: int = DELIVERED_AT_ONCE) -> int:
@@ -340,6 +354,7 @@ def _new_endpoint(
         previous=None,
         failing_since=None,
         failed_at=None,
+        tested_at=None,
         made_at=now,
     )
 
@@ -373,6 +388,7 @@ def _delivery_id(event: str, endpoint: EndpointId) -> DeliveryId:
 
 
 def _new_delivery(event: Event, endpoint: Endpoint, now: datetime) -> Delivery:
+    is_active = endpoint.stage is EndpointStage.ACTIVE
     return Delivery(
         id=_delivery_id(event.id, endpoint.id),
         endpoint=endpoint.id,
@@ -381,8 +397,8 @@ def _new_delivery(event: Event, endpoint: Endpoint, now: datetime) -> Delivery:
         type=event.type,
         body=rules.body_of(event),
         at=event.at,
-        stage=DeliveryStage.PENDING,
-        due_at=now,
+        stage=DeliveryStage.PENDING if is_active else DeliveryStage.DEAD,
+        due_at=now if is_active else None,
         attempts=0,
-        tries=(),
+        tries=() if is_active else (Try(now, None, Fault.ENDPOINT_DISABLED, 0),),
     )

@@ -18,7 +18,7 @@ from backend.rewards.webhooks.documents import (
     new_delivery_document,
 )
 from backend.rewards.webhooks.errors import UnknownDeliveryError, UnknownEndpointError
-from backend.rewards.webhooks.model import DeliveryId, DeliveryStage, EndpointStage
+from backend.rewards.webhooks.model import DeliveryId, DeliveryStage
 from backend.rewards.webhooks.rules import MAX_ENDPOINTS
 
 if TYPE_CHECKING:
@@ -135,18 +135,19 @@ class WebhookStore:
         found = await self._database.find_one(ENDPOINTS.name, {"_id": endpoint})
         return endpoint_from_document(found) if found else None
 
-    async def list_active(self, merchants: Sequence[str]) -> list[Endpoint]:
-        """The active endpoints of these merchants."""
-        found = await self._database.find(
-            ENDPOINTS.name,
-            {"merchant": {"$in": list(merchants)}, "stage": EndpointStage.ACTIVE.value},
-            limit=MAX_ENDPOINTS * len(merchants) or 1,
-        )
+    async def list_of(self, merchants: Sequence[str]) -> list[Endpoint]:
+        """The endpoints of these merchants."""
+        query = {"merchant": {"$in": list(merchants)}}
+        found = await self._database.find(ENDPOINTS.name, query, limit=MAX_ENDPOINTS * len(merchants) or 1)
         return [endpoint_from_document(document) for document in found]
 
-    async def insert_new(self, deliveries: Sequence[Delivery]) -> None:
-        """Store those of the deliveries that are not there yet."""
-        await self._database.insert_many(DELIVERIES.name, [new_delivery_document(delivery) for delivery in deliveries])
+    async def insert_new(self, deliveries: Sequence[Delivery], *, dead_until: datetime) -> None:
+        """Store those of the deliveries that are not there yet; those that are dead until that moment."""
+        documents = [
+            new_delivery_document(delivery, dead_until if delivery.stage is DeliveryStage.DEAD else None)
+            for delivery in deliveries
+        ]
+        await self._database.insert_many(DELIVERIES.name, documents)
 
     async def find_delivery(self, merchant: str, delivery: DeliveryId) -> Delivery | None:
         """The merchant's delivery."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -17,7 +18,16 @@ from backend.rewards.merchants.errors import (
     UnknownMemberError,
     UnknownShopError,
 )
-from backend.rewards.merchants.model import Hours, MemberRole, MerchantStage, MerchantStep, ShopId
+from backend.rewards.merchants.model import (
+    Contract,
+    Cycle,
+    Hours,
+    MemberRole,
+    Merchant,
+    MerchantStage,
+    MerchantStep,
+    ShopId,
+)
 from tests.unit.rewards.trading import (
     DISTRICT,
     NOON,
@@ -33,6 +43,7 @@ from tests.unit.rewards.trading import (
 )
 
 DISTRICTS = frozenset({DISTRICT})
+ZONE = ZoneInfo("Asia/Shanghai")
 SECOND = timedelta(seconds=1)
 
 
@@ -98,10 +109,10 @@ def test_an_application_names_the_field_that_cannot_be(field: str, changes: dict
 
 def test_the_first_contract_begins_when_it_is_agreed_and_the_next_is_numbered_on() -> None:
     begun = merchant(contracts=())
-    first = rules.next_contract(begun, contract_terms(budget_fen=1), NOON)
+    first = rules.next_contract(begun, contract_terms(budget_fen=1), NOON, ZONE)
     assert (first.number, first.valid_from, first.budget_fen) == (1, NOON, 1)
     second = rules.next_contract(
-        merchant(contracts=(first,)), contract_terms(rate=Ratio(3, 2), valid_from=NOON + SECOND), NOON
+        merchant(contracts=(first,)), contract_terms(rate=Ratio(3, 2), valid_from=NOON + SECOND), NOON, ZONE
     )
     assert (second.number, second.valid_from, second.rate) == (2, NOON + SECOND, Ratio(3, 2))
 
@@ -122,20 +133,67 @@ def test_the_first_contract_begins_when_it_is_agreed_and_the_next_is_numbered_on
 )
 def test_a_contract_names_the_field_that_cannot_be(field: str, changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError) as refused:
-        rules.next_contract(merchant(), contract_terms(**changes), NOON)
+        rules.next_contract(merchant(), contract_terms(**changes), NOON, ZONE)
     assert refused.value.field == field
 
 
 def test_a_contract_does_not_begin_before_the_one_agreed_last() -> None:
-    later = rules.next_contract(merchant(), contract_terms(valid_from=NOON + 2 * SECOND), NOON)
+    later = rules.next_contract(merchant(), contract_terms(valid_from=NOON + 2 * SECOND), NOON, ZONE)
     held = merchant(contracts=(*merchant().contracts, later))
     with pytest.raises(InvalidInputError) as refused:
-        rules.next_contract(held, contract_terms(valid_from=NOON + SECOND), NOON)
+        rules.next_contract(held, contract_terms(valid_from=NOON + SECOND), NOON, ZONE)
     assert refused.value.field == "validFrom"
     # At the same moment, it takes its place.
-    instead = rules.next_contract(held, contract_terms(commission_bps=0, valid_from=NOON + 2 * SECOND), NOON)
+    instead = rules.next_contract(held, contract_terms(commission_bps=0, valid_from=NOON + 2 * SECOND), NOON, ZONE)
     agreed = merchant(contracts=(*held.contracts, instead)).contract_at(NOON + 2 * SECOND)
     assert agreed == instead
+
+
+def next_begin(held: Merchant, cycle: Cycle, begins: datetime | None, now: datetime = NOON) -> datetime:
+    """When a contract of that cycle begins, asked for then or at no moment in particular."""
+    return rules.next_contract(held, contract_terms(cycle=cycle, valid_from=begins), now, ZONE).valid_from
+
+
+def with_later(held: Merchant, cycle: Cycle, begins: datetime) -> Merchant:
+    """The merchant with a further contract."""
+    later: Contract = rules.next_contract(held, contract_terms(cycle=cycle, valid_from=begins), NOON, ZONE)
+    return merchant(contracts=(*held.contracts, later))
+
+
+# Local midnights: 1 December 2026 is a Tuesday, 7 December a Monday.
+DECEMBER, MONDAY = (datetime(2026, month, day, 16, tzinfo=UTC) for month, day in ((11, 30), (12, 6)))
+
+
+def test_a_contract_of_another_cycle_begins_where_a_period_ends() -> None:
+    monthly = merchant()
+    assert next_begin(monthly, Cycle.MONTH, None) == NOON
+    assert next_begin(monthly, Cycle.WEEK, None) == DECEMBER
+    assert next_begin(monthly, Cycle.WEEK, DECEMBER) == DECEMBER
+    # The very end of a period is as good as any.
+    assert next_begin(monthly, Cycle.WEEK, None, now=DECEMBER) == DECEMBER
+    for begins in (NOON, DECEMBER - SECOND, DECEMBER + SECOND):
+        with pytest.raises(InvalidInputError) as refused:
+            next_begin(monthly, Cycle.WEEK, begins)
+        assert refused.value.field == "validFrom"
+        earliest = "2026-12-01T00:00:00+08:00" if begins < DECEMBER else "2027-01-01T00:00:00+08:00"
+        assert refused.value.problem == (
+            f"更改结算周期，最早自 {earliest} 起",
+            f"with another cycle it may begin at {earliest}",
+        )
+    weekly = with_later(monthly, Cycle.WEEK, DECEMBER)
+    assert next_begin(weekly, Cycle.WEEK, DECEMBER + SECOND) == DECEMBER + SECOND
+    assert next_begin(weekly, Cycle.MONTH, MONDAY) == MONDAY
+    with pytest.raises(InvalidInputError):
+        next_begin(weekly, Cycle.MONTH, DECEMBER + SECOND)
+
+
+def test_the_cycle_that_bounds_is_that_in_force_just_before() -> None:
+    weekly = with_later(merchant(), Cycle.WEEK, DECEMBER)
+    # Not begun yet, it is replaced; begun this moment, it is in force.
+    assert next_begin(weekly, Cycle.MONTH, DECEMBER) == DECEMBER
+    with pytest.raises(InvalidInputError):
+        next_begin(weekly, Cycle.MONTH, DECEMBER, now=DECEMBER)
+    assert next_begin(weekly, Cycle.MONTH, None, now=DECEMBER) == MONDAY
 
 
 @pytest.mark.parametrize(
@@ -196,8 +254,9 @@ def test_a_merchant_has_a_hundred_shops() -> None:
 
 def test_a_shop_is_closed_once_nobody_at_work_is_bound_to_it() -> None:
     bound = member("li", MemberRole.CASHIER, shop=ShopId("shop_1"))
-    with pytest.raises(ShopInUseError):
+    with pytest.raises(ShopInUseError) as refused:
         rules.without_shop(firm(member(), bound), ShopId("shop_1"))
+    assert refused.value.by == ("账号 li", "the login li")
     gone = member("li", MemberRole.CASHIER, shop=ShopId("shop_1"), is_active=False)
     assert rules.without_shop(firm(member(), gone), ShopId("shop_1")).merchant.shops == ()
     with pytest.raises(UnknownShopError):
@@ -244,12 +303,12 @@ def test_only_a_cashier_is_bound_to_a_shop_of_the_merchant() -> None:
 # Which steps are possible in each stage: existence is settled before, permission and the rest after.
 POSSIBLE = {
     MerchantStage.APPLIED: {"APPROVE", "REJECT"},
-    MerchantStage.APPROVED: {"SUSPEND", "CLOSE", "AGREE"},
+    MerchantStage.APPROVED: {"SUSPEND", "CLOSE", "AGREE", "ADD_MEMBER"},
     MerchantStage.REJECTED: set[str](),
-    MerchantStage.SUSPENDED: {"RESUME", "CLOSE", "AGREE"},
+    MerchantStage.SUSPENDED: {"RESUME", "CLOSE", "AGREE", "ADD_MEMBER"},
     MerchantStage.CLOSED: set[str](),
 }
-PREMISES = {"SAVE_SHOP", "REMOVE_SHOP", "ADD_MEMBER", "CHANGE_MEMBER"}
+PREMISES = {"SAVE_SHOP", "REMOVE_SHOP", "CHANGE_MEMBER"}
 
 
 @pytest.mark.parametrize("stage", MerchantStage)

@@ -12,7 +12,7 @@ from backend.kernel.errors import InvalidInputError, Text
 from backend.rewards.merchants.errors import MerchantStageError, OwnApprovalError
 from backend.rewards.merchants.model import MerchantStage, MerchantStep, ShopId
 from backend.rewards.offers import life
-from backend.rewards.offers.errors import OfferStageError, StaleOfferError
+from backend.rewards.offers.errors import OfferStageError, StaffPausedError, StaleOfferError
 from backend.rewards.offers.model import CitizenLimits, OfferKind, OfferStage, Stock, StockKind
 from tests.unit.rewards.trading import NOON, code_terms, donation_terms, merchant, offer, offer_terms
 
@@ -156,10 +156,19 @@ def test_a_paused_offer_stays_so_when_its_proposal_is_approved() -> None:
     paused = offer(stage=OfferStage.PAUSED, proposed=offer_terms(price_points=1), submitted_by=CHEN, submitted_at=NOON)
     approved = life.approved(paused, paused.version, RITA)
     assert (approved.stage, approved.terms.price_points, approved.proposed) == (OfferStage.PAUSED, 1, None)
-    assert life.resumed(approved).stage is OfferStage.LIVE
-    assert life.paused(offer()).stage is OfferStage.PAUSED
     ended = life.ended(paused)
     assert (ended.stage, ended.proposed, ended.submitted_at) == (OfferStage.ENDED, None, None)
+
+
+def test_what_staff_paused_only_staff_resume() -> None:
+    for by_staff in (False, True):
+        paused = life.paused(offer(), by_staff=by_staff)
+        assert paused == offer(stage=OfferStage.PAUSED, paused_by_staff=by_staff)
+        assert life.resumed(paused, by_staff=True) == offer()
+        assert life.ended(paused) == offer(stage=OfferStage.ENDED)
+    assert life.resumed(life.paused(offer(), by_staff=False), by_staff=False) == offer()
+    with pytest.raises(StaffPausedError):
+        life.resumed(life.paused(offer(), by_staff=True), by_staff=False)
 
 
 def test_stock_is_set_without_approval_but_its_kind_is_fixed_on_sale() -> None:

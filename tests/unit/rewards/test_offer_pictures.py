@@ -63,6 +63,8 @@ def test_every_form_becomes_webp_of_the_same_colours(form: str, mode: str) -> No
 def test_grey_pictures_become_webp_too(mode: str) -> None:
     picture = shown(written_grey() if mode == "I;16" else written("PNG", mode=mode))
     assert picture.size == (60, 40)
+    if mode == "I;16":
+        assert is_near(picture.getpixel((30, 20)), (156, 156, 156))
 
 
 def written_grey() -> bytes:
@@ -166,9 +168,7 @@ PICTURE = written("PNG")
 def test_what_is_no_picture_is_refused(raw: bytes) -> None:
     with pytest.raises(PictureError) as refused:
         to_webp(raw)
-    assert refused.value.problem.en == "send a whole JPEG, PNG, WebP or GIF" or raw.startswith(
-        (b"<html", b"%PDF", b"PK")
-    )
+    assert refused.value.problem.en == "send a whole JPEG, PNG, WebP or GIF"
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
@@ -183,20 +183,25 @@ def test_a_picture_that_is_cut_off_is_refused(form: str) -> None:
     "raw",
     [
         PICTURE + archive(),
-        written("JPEG") + archive(),
         PICTURE + b"<SCRIPT>alert(1)</script>",
         PICTURE + b"<?php echo 1; ?>",
         PICTURE + b"<!DOCTYPE html>",
-        written("GIF", mode="P", comment=b"<html>"),
-        written("JPEG", comment=b"%PDF-1.7"),
     ],
 )
-def test_a_picture_that_is_something_else_too_is_refused(raw: bytes) -> None:
-    # A picture it is: another reader would show it.
-    Image.open(io.BytesIO(raw)).load()
-    with pytest.raises(PictureError) as refused:
-        to_webp(raw)
-    assert refused.value.problem.en == "there is another kind of file in it"
+def test_of_a_picture_that_is_something_else_too_the_picture_is_left(raw: bytes) -> None:
+    assert to_webp(raw) == to_webp(PICTURE)
+
+
+@pytest.mark.parametrize("comment", [b"exported for <HTML gallery", b"%PDF-1.7"])
+def test_what_a_comment_says_is_left_out(comment: bytes) -> None:
+    assert to_webp(written("JPEG", comment=comment)) == to_webp(written("JPEG"))
+    assert to_webp(written("GIF", mode="P", comment=comment)) == to_webp(written("GIF", mode="P"))
+
+
+@pytest.mark.parametrize("before", [b"<html>", b"%PDF-1.7", b"\n"])
+def test_a_picture_begins_with_its_first_byte(before: bytes) -> None:
+    with pytest.raises(PictureError):
+        to_webp(before + PICTURE)
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -214,13 +219,13 @@ def bomb(width: int, height: int) -> bytes:
     )
 
 
-@pytest.mark.parametrize("side", [5_001, 10_000, 30_000, 2_000_000_000])
+@pytest.mark.parametrize("side", [3_606, 10_000, 30_000, 2_000_000_000])
 def test_a_bomb_is_refused_before_it_is_decoded(side: int) -> None:
     with pytest.raises((PictureTooLargeError, PictureError)) as refused:
         to_webp(bomb(side, side))
     if side < 2_000_000_000:
         assert isinstance(refused.value, PictureTooLargeError)
-        assert (refused.value.limit, refused.value.unit.en) == (25_000_000, "pixels")
+        assert (refused.value.limit, refused.value.unit.en) == (13_000_000, "pixels")
 
 
 def test_more_bytes_than_allowed_are_refused() -> None:

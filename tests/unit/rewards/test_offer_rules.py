@@ -38,12 +38,13 @@ from tests.unit.rewards.trading import (
 DISTRICTS = frozenset({DISTRICT, "润州区"})
 ZONE = ZoneInfo("Asia/Shanghai")
 MILLISECOND = timedelta(milliseconds=1)
+LAST = datetime(9999, 12, 31, tzinfo=UTC)
 TOTAL, DAILY, UNLIMITED = StockKind.TOTAL, StockKind.DAILY, StockKind.UNLIMITED
 
 
 def checked(terms: OfferTerms, codes: int = 0) -> OfferTerms:
     """The terms as this merchant's are stored."""
-    return rules.require_terms(terms, merchant=merchant(), districts=DISTRICTS, codes=codes)
+    return rules.require_terms(terms, merchant=merchant(), districts=DISTRICTS, codes=codes, now=NOON)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,7 @@ def checked(terms: OfferTerms, codes: int = 0) -> OfferTerms:
         {"audience": Audience(DISTRICTS, 3_660)},
         {"valid_to": NOON + MILLISECOND},
         {"valid_to": NOON + 3 * 366 * DAY},
+        {"valid_from": NOON + 3_659 * DAY, "valid_to": NOON + 3_660 * DAY},
         {"vouchers_until": NOON + 30 * DAY},
         {"vouchers_until": NOON + 396 * DAY},
         {"shops": (ShopId("shop_1"),)},
@@ -107,6 +109,10 @@ def test_terms_within_the_bounds_stay_as_they_are(changes: dict[str, Any]) -> No
         ("audience.newcomerDays", {"audience": Audience(frozenset(), 0)}),
         ("validTo", {"valid_to": NOON}),
         ("validTo", {"valid_to": NOON + 3 * 366 * DAY + MILLISECOND}),
+        ("validTo", {"valid_from": NOON + 3_659 * DAY, "valid_to": NOON + 3_660 * DAY + MILLISECOND}),
+        # No moment is looked for beyond the end of the calendar.
+        ("validTo", {"valid_from": LAST - 3 * DAY, "valid_to": LAST - 2 * DAY, "vouchers_until": LAST}),
+        ("vouchersUntil", {"vouchers_until": LAST}),
         ("vouchersUntil", {"vouchers_until": NOON + 30 * DAY - MILLISECOND}),
         ("vouchersUntil", {"vouchers_until": NOON + 396 * DAY + MILLISECOND}),
         ("shops", {"shops": (ShopId("shop_2"),)}),
@@ -288,5 +294,5 @@ def test_what_is_over_is_not_put_on_sale() -> None:
 def test_shops_are_the_merchants_own() -> None:
     two = merchant(shops=(shop(), shop("shop_2")))
     terms = offer_terms(shops=(ShopId("shop_2"),))
-    assert rules.require_terms(terms, merchant=two, districts=DISTRICTS, codes=0) == terms
+    assert rules.require_terms(terms, merchant=two, districts=DISTRICTS, codes=0, now=NOON) == terms
     assert terms.kind is OfferKind.VOUCHER

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from backend.kernel.ids import TransactionId
 from backend.ledger.model import CNY, DONATIONS, POINTS, Posted, Transaction, TransactionKind
 from backend.ledger.shape import check
-from backend.rewards.settlement.closing import draft, draft_correction, following
+from backend.rewards.settlement.closing import draft, draft_correction, explaining, following
 from backend.rewards.settlement.model import (
+    NO_DIFFERENCE,
     NOTHING,
     Account,
     Adjustment,
+    Difference,
     Line,
     LineKind,
     Statement,
@@ -209,16 +211,33 @@ def test_what_is_owed_is_carried_until_it_is_earned() -> None:
     assert account_now.carried_fen == 0
 
 
-def test_a_correction_lists_lines_only_where_the_book_has_others() -> None:
+def test_a_correction_lists_only_what_came_late() -> None:
     first = draft(Account(TEA, BEGIN), tallied(line(1)), until=BEGIN + WEEK, now=BEGIN)
     now = following(Account(TEA, BEGIN), first)
     asked = Adjustment(-9, "why", "staff:ann")
-    same = draft_correction(now, first, first.totals, tallied(line(1)), asked=asked, now=BEGIN)
+    same = draft_correction(now, first, NOTHING, Tally(), asked=asked, now=BEGIN)
     assert (same.kind, same.number, same.corrects) == (StatementKind.CORRECTION, 2, first.id)
     assert (same.totals, same.lines, same.net_fen) == (NOTHING, 0, -9)
     assert same.checksum == Tally().checksum(same)
-    other = draft_correction(now, first, first.totals, tallied(line(1), line(2, 10, 7)), asked=asked, now=BEGIN)
-    assert (other.totals.captures, other.lines, other.net_fen) == (Sums(1, 10, 7), 2, -2)
+    late = tallied(line(2, 10, 7))
+    other = draft_correction(now, first, late.totals(), late, asked=asked, now=BEGIN)
+    assert (other.totals.captures, other.lines, other.net_fen) == (Sums(1, 10, 7), 1, -2)
+    assert other.checksum == late.checksum(other)
+
+
+def test_a_correction_explains_what_vouchers_know_and_never_what_the_book_has() -> None:
+    for points, stage in ((0, StatementStage.READY), (3, StatementStage.UNRECONCILED)):
+        found = Difference(points=points, fen=0, captures=Sums(0, -10, 1), refunds=Sums(1, 5, 4))
+        stuck = statement(corrects=statement().id, difference=found, stage=StatementStage.UNRECONCILED)
+        made = explaining(stuck, Tally())
+        assert made.explained == replace(found, points=0)
+        assert (made.difference, made.stage) == (replace(NO_DIFFERENCE, points=points), stage)
+        assert made.checksum == Tally().checksum(made) != Tally().checksum(stuck)
+    found = Difference(points=0, fen=0, captures=Sums(0, -10, 1), refunds=Sums())
+    other = statement(number=9, totals=NOTHING, explained=found)
+    sums = (WHOLE.totals.captures, WHOLE.totals.refunds)
+    assert reconciled(WHOLE, [other], 90, 0, sums[0].plus(found.captures), sums[1]).is_nothing
+    assert reconciled(WHOLE, [other], 90, 0, *sums).captures == Sums(0, 10, -1)
 
 
 def reconciled(whole: Statement, others: list[Statement], points: int, fen: int, captures: Sums, refunds: Sums) -> Any:

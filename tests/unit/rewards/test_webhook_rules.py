@@ -45,6 +45,7 @@ def failed(since: datetime | None, last: datetime | None) -> Endpoint:
         previous=None,
         failing_since=since,
         failed_at=last,
+        tested_at=None,
         made_at=NOW,
     )
 
@@ -265,12 +266,13 @@ def test_tries_are_farther_and_farther_apart_and_end() -> None:
 
 
 def test_a_receivers_wish_when_to_come_again_is_honoured() -> None:
-    hour = timedelta(hours=1)
+    hour, wish = timedelta(hours=1), "3600"
     for status, wait in ((429, hour), (503, hour), (500, timedelta(seconds=5))):
-        assert rules.next_due(1, Answer(status, retry_after=hour), NOW, 0) == NOW + wait
+        assert rules.next_due(1, Answer(status, retry_after=wish), NOW, 0) == NOW + wait
     # It cannot make the tries come faster.
-    assert rules.next_due(4, Answer(429, retry_after=hour), NOW, 0) == NOW + 2 * hour
-    assert rules.next_due(2, Answer(429, retry_after=timedelta(0)), NOW, 0) == NOW + timedelta(minutes=5)
+    assert rules.next_due(4, Answer(429, retry_after=wish), NOW, 0) == NOW + 2 * hour
+    for nothing in ("0", "soon", None):
+        assert rules.next_due(2, Answer(429, retry_after=nothing), NOW, 0) == NOW + timedelta(minutes=5)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +293,7 @@ def test_a_receivers_wish_when_to_come_again_is_honoured() -> None:
         ("1.5", None),
         ("", None),
         ("Sat, 21 Nov 99999 10:00:12 GMT", None),
+        ("01 Jan 99999999999 00:00:00 GMT", None),
     ],
 )
 def test_when_to_come_again_is_read_as_seconds_or_date(text: str | None, wait: timedelta | None) -> None:
