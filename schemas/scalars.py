@@ -10,18 +10,19 @@ import strawberry
 from graphql import GraphQLError
 from strawberry.types.scalar import ScalarDefinition
 
+from backend.kernel.units import INT64_MAX
+
 BigInt = NewType("BigInt", int)
 JsonMap = NewType("JsonMap", dict[str, Any])
 MAX_JSON_INTEGER = 2**53 - 1
-MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 RFC_3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})")
 
 
 def _parse_big_int(value: object) -> int:
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}", value):
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not MIN_INT64 <= value <= MAX_INT64:
-        raise GraphQLError(f"BigInt needs a whole number from {MIN_INT64} to {MAX_INT64}")
+    if isinstance(value, bool) or not isinstance(value, int) or not -INT64_MAX - 1 <= value <= INT64_MAX:
+        raise GraphQLError(f"BigInt needs a whole number from {-INT64_MAX - 1} to {INT64_MAX}")
     return value
 
 

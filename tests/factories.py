@@ -28,6 +28,7 @@ from backend.ledger.model import (
     TransactionKind,
     account_of,
     citizen_owner,
+    is_merchant,
     split_account,
 )
 
@@ -109,7 +110,15 @@ def spending(
 
 def paying(key: str, payer: AccountId, payee: AccountId, amount: int) -> Transaction:
     """An amount from one account to another."""
-    return Transaction(key=key, kind=TransactionKind.TRANSFER, postings=(posting(payer, payee, amount),))
+    moved = posting(payer, payee, amount)
+    return Transaction(key=key, kind=TransactionKind.TRANSFER, postings=(moved,), cause=_merchant_of(moved))
+
+
+def _merchant_of(*postings: Posting) -> dict[str, str]:
+    """The cause by which settlement knows what moved in a merchant's account."""
+    accounts = [account for moved in postings for account in (moved.from_account, moved.to_account)]
+    merchants = [owner for owner in (split_account(account).owner for account in accounts) if is_merchant(owner)]
+    return {"merchant": merchants[0].partition(":")[2]} if merchants else {}
 
 
 def donation(key: str = "give-1", payer: str = "alice", amount: int = 10) -> Transaction:
@@ -163,7 +172,12 @@ def capture(hold: Transaction, key: str = "post-1", amount: int | None = None, *
     [reserved] = hold.postings
     moved = posting(reserved.from_account, reserved.to_account, amount or reserved.amount)
     return Transaction(
-        key=key, kind=TransactionKind.POST, postings=(moved,), hold=HoldRef(_payer(hold), hold.id), final=final
+        key=key,
+        kind=TransactionKind.POST,
+        postings=(moved,),
+        cause=_merchant_of(moved),
+        hold=HoldRef(_payer(hold), hold.id),
+        final=final,
     )
 
 
@@ -184,7 +198,13 @@ def reversal(original: Transaction, key: str = "reverse-1", amounts: tuple[int, 
         for moved, amount in zip(original.postings, chosen, strict=False)
         if amount
     )
-    return Transaction(key=key, kind=TransactionKind.REVERSE, postings=mirrored, corrects=original.id)
+    return Transaction(
+        key=key,
+        kind=TransactionKind.REVERSE,
+        postings=mirrored,
+        cause=_merchant_of(*mirrored),
+        corrects=original.id,
+    )
 
 
 def restatement(original: Transaction, change: int, key: str = "restate-1") -> Transaction:

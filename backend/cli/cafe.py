@@ -92,9 +92,9 @@ async def seed_cafe(services: Services) -> None:
         lon_e6=119_428_000,
     )
     await merchants.save_shop(OWNER, None, None, shop, key="demo-cafe-shop")
+    await merchants.approve(ADMIN, cafe.id, CONTRACT, key="demo-cafe-approve")
     cashier = MemberDetails(name="钱磊", role=MemberRole.CASHIER)
     await merchants.add_member(OWNER, None, CASHIER.id, cashier, key="demo-cafe-cashier")
-    await merchants.approve(ADMIN, cafe.id, CONTRACT, key="demo-cafe-approve")
     draft = await offers.create(OWNER, None, _coffee(services.clock.now()), key="demo-cafe-coffee")
     waiting = await offers.submit(OWNER, draft.id, key="demo-cafe-submit")
     sold = await offers.approve(SECOND_ADMIN, draft.id, seen=waiting.version, key="demo-cafe-on-sale")

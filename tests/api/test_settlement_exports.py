@@ -131,6 +131,7 @@ async def test_the_checksum_can_be_computed_from_the_book(market: Market) -> Non
                 "net_fen": 821,
                 "brought_forward_fen": 0,
                 "payable_fen": 821,
+                "explained": [[0, 0, 0], [0, 0, 0]],
             },
             option=orjson.OPT_SORT_KEYS,
         )

@@ -12,13 +12,13 @@ import pytest
 from bson import Int64
 from structlog.testing import capture_logs
 
-from backend.audit import audit_books, follow_books, followed_books, list_alerts
+from backend.audit import follow_books, followed_books, list_alerts
 from backend.ledger.audit.follow_store import Followed
 from backend.metrics import metrics_text
 from backend.stack import environment
 from tests.conftest import LEDGER_WATCH, dump
 from tests.factories import adjustment, owner, transfer
-from tests.integration.whole_book import write_whole_book
+from tests.integration.whole_book import audit_acts, write_whole_book
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,7 +51,7 @@ async def test_a_sound_book_is_followed_to_its_end_and_summed_up(book: Services)
     before = await dump(book)
     with capture_logs() as logs:
         followed = await follow_books(book)
-    audit = await audit_books(book)
+    audit = await audit_acts(book)
     assert [entry for entry in logs if entry["log_level"] == "error"] == []
     assert (followed.height, followed.transactions) == (4, audit.transactions)
     assert {name: n for name, n in followed.balances.items() if n} == {n: a for n, a in audit.balances.items() if a}
@@ -65,7 +65,7 @@ async def test_a_block_counts_once_however_often_it_is_followed(book: Services) 
     assert await follow_books(book) == first
     runs = await asyncio.gather(*(follow_books(book) for _ in range(4)))
     assert {run.transactions for run in runs} == {first.transactions}
-    waiting = (await audit_books(book)).waiting
+    waiting = (await audit_acts(book)).waiting
     assert (first.height, first.waiting, waiting > 3) == (3, waiting, True)
     await book.sealing.seal_now()
     runs = await asyncio.gather(*(follow_books(book) for _ in range(4)))
@@ -163,7 +163,7 @@ async def test_the_gauges_tell_how_far_it_came(book: Services) -> None:
     for line in (
         "tanhui_audit_height 3.0",
         "tanhui_audit_findings 0.0",
-        f"tanhui_ledger_unsealed {float((await audit_books(book)).waiting)}",
+        f"tanhui_ledger_unsealed {float((await audit_acts(book)).waiting)}",
         f'tanhui_ledger_balance{{account="programme:issuance"}} {float(followed.balances["programme:issuance"])}',
     ):
         assert line in text.splitlines()

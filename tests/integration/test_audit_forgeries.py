@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backend.audit import audit_books
 from backend.ledger.model import TransactionKind
 from tests.conftest import LEDGER_WATCH
-from tests.integration.whole_book import KINDS, Forgery, forgeries, paths, shape_of, write_whole_book
+from tests.integration.whole_book import KINDS, Forgery, audit_acts, forgeries, paths, shape_of, write_whole_book
 from tests.simulation.chance import IS_NIGHTLY
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ UNVOUCHED = {
 @pytest.fixture
 async def book(services: Services, clock: ManualClock) -> AsyncIterator[Services]:
     await write_whole_book(services, clock)
-    audit = await audit_books(services)
+    audit = await audit_acts(services)
     assert audit.findings == []
     assert (audit.blocks, audit.waiting > 3, audit.actions) == (3, True, 4)
     yield services
@@ -137,14 +136,14 @@ async def test_every_change_of_a_document_is_named(book: Services, collection: s
             missed += [] if "duplicate key" in str(error) else [(forgery.path, forgery.way, error)]
         else:
             tried += 1
-            findings = (await audit_books(book)).findings
+            findings = (await audit_acts(book)).findings
             if not is_named(collection, findings, document, forgery.document):
                 missed.append((forgery.path, forgery.way, document["_id"], findings[:3]))
             await book.database.raw[collection].delete_one({"_id": forgery.document["_id"]})
         await put(book, collection, document)
     assert missed == []
     assert tried > 3
-    assert (await audit_books(book)).findings == []
+    assert (await audit_acts(book)).findings == []
 
 
 @pytest.mark.parametrize("collection", COLLECTIONS)
@@ -154,7 +153,7 @@ async def test_every_missing_document_is_named(book: Services, collection: str) 
         if collection == "actions" and document["status"] in ("PENDING", "REJECTED"):
             continue  # nothing else knows of an act that earned nothing
         await book.database.raw[collection].delete_one({"_id": document["_id"]})
-        findings = (await audit_books(book)).findings
+        findings = (await audit_acts(book)).findings
         if not is_named(collection, findings, document):
             missed.append((document["_id"], findings[:3]))
         await put(book, collection, document)
@@ -171,7 +170,7 @@ async def test_every_document_too_many_is_named(book: Services, collection: str)
         if collection == "ledger_leaves":
             twin["transactions"] = [item[::-1] for item in document["transactions"]]
         await put(book, collection, twin)
-        findings = (await audit_books(book)).findings
+        findings = (await audit_acts(book)).findings
         if not is_named(collection, findings, twin):
             missed.append((twin["_id"], findings[:3]))
         await book.database.raw[collection].delete_one({"_id": twin["_id"]})
@@ -187,13 +186,13 @@ async def test_two_blocks_changing_places_are_named(book: Services) -> None:
         swapped = [{**found[0], "_id": found[1]["_id"]}, {**found[1], "_id": found[0]["_id"]}, *found[2:]]
         for document in swapped:
             await put(book, collection, document)
-        findings = (await audit_books(book)).findings
+        findings = (await audit_acts(book)).findings
         for block in blocks[:2]:
             assert any(finding.startswith(f"block {block['_id']}: ") for finding in findings)
         await raw.delete_many({})
         for document in found:
             await put(book, collection, document)
-    assert (await audit_books(book)).findings == []
+    assert (await audit_acts(book)).findings == []
 
 
 async def test_a_consistent_lie_about_the_past_is_found_by_the_seal(book: Services) -> None:
@@ -201,7 +200,7 @@ async def test_a_consistent_lie_about_the_past_is_found_by_the_seal(book: Servic
     raw = book.database.raw["ledger_transactions"]
     [home] = [d for d in await stored(book, "ledger_transactions") if d["key"] == "pay-1" and d["copy_of"] is None]
     await raw.update_many({"key": "pay-1"}, {"$set": {"opens": home["opens"] + timedelta(days=1)}})
-    findings = (await audit_books(book)).findings
+    findings = (await audit_acts(book)).findings
     assert findings == [f"transaction {home['_id']}: is not what block 1 sealed"]
 
 
@@ -211,5 +210,5 @@ async def test_points_lent_without_need_are_named(book: Services) -> None:
     raw = book.database.raw["ledger_transactions"]
     more = lent["postings"][0]["amount"] + 1
     await raw.update_one({"_id": lent["_id"]}, {"$set": {"postings.0.amount": type(lent["sequence"])(more)}})
-    findings = (await audit_books(book)).findings
+    findings = (await audit_acts(book)).findings
     assert any(f"transaction {lent['_id']}: lends what tx_" in finding for finding in findings)

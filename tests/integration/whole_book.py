@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bson import Int64
 
+from backend.actions.invariants import ActionsAudit
 from backend.actions.model import RuleRef
+from backend.audit import points_policy
+from backend.ledger.audit.whole import audit_ledger
 from backend.ledger.model import RECOGNISED, TransactionKind
 from backend.mongo.batches import encode
 from tests.factories import (
@@ -36,11 +39,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from backend.kernel.clock import ManualClock
+    from backend.ledger.audit.findings import Audit
     from backend.ledger.model import Transaction
     from backend.mongo.client import Document
     from backend.runtime import Services
 
 Path = tuple[str | int, ...]
+
+
+async def audit_acts(services: Services) -> Audit:
+    """The audit of book, seals and acts: what this book settles and pays out is of no statement."""
+    async with services.database.snapshot() as snapshot:
+        explains = ActionsAudit(snapshot, services.rules.book, services.programme.zone)
+        return await audit_ledger(snapshot, policy=points_policy(services), explains=explains)
 
 
 async def write_whole_book(services: Services, clock: ManualClock) -> None:

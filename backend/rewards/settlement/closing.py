@@ -182,7 +182,7 @@ class Closing:
                 again = await self.compared(statement, await self._reads.list_history(statement.merchant))
                 if again != statement:
                     await self._replace(account, statement, again)
-            except Exception as error:  # noqa: BLE001 - raised when the others were looked at
+            except Exception as error:
                 LOG.exception("statement not compared", statement=statement.id)
                 errors.append(error)
         return errors
