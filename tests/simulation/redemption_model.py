@@ -16,7 +16,7 @@ from tests.simulation.redemption_months import Line, Months
 from tests.simulation.reference import Reference, demand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from backend.ledger.model import AccountId
 
@@ -60,7 +60,7 @@ GOODS: Mapping[str, Goods] = {
     "cake": Goods("bakery", 23, items=3),
 }
 BUDGETS = {"bakery": 43}
-COMMISSIONS_BPS = {"cafe": {BORN: 230, BORN + timedelta(days=45): 1_700}, "bakery": {BORN: 200}}
+COMMISSIONS_BPS = {"cafe": {BORN: 230, BORN + timedelta(days=41): 1_700}, "bakery": {BORN: 200}}
 """By when the contract began."""
 
 
@@ -305,8 +305,9 @@ class Model:
 
     @staticmethod
     def require_open(record: Record, now: datetime) -> None:
+        is_unfinished = record.items_done < record.items and record.status != "CANCELLED"
+        demand(now < record.ends or not is_unfinished, "VOUCHER_EXPIRED")
         demand(record.status in OPEN, "VOUCHER_STATUS")
-        demand(now < record.ends, "VOUCHER_EXPIRED")
 
     def hold(self, ticket: Ticket) -> HoldRef:
         return HoldRef(owner(ticket[0]), self.records[ticket].hold.id)
@@ -416,6 +417,20 @@ class Model:
     def midnight(self, now: datetime, days: int) -> datetime:
         day = now.astimezone(self.zone).date() + timedelta(days=days)
         return datetime.combine(day, time(), self.zone).astimezone(UTC)
+
+
+def explanations(model: Model, told: list[tuple[Request, Answer]], now: datetime) -> Iterator[Model]:
+    """The model after each order of the requests in which it gives these answers."""
+    if not told:
+        yield model
+    tried: list[tuple[Request, Answer]] = []
+    for number, (request, answer) in enumerate(told):
+        if (request, answer) in tried:
+            continue
+        tried.append((request, answer))
+        after = model.copied()
+        if after.ask(request, now) == answer:
+            yield from explanations(after, told[:number] + told[number + 1 :], now)
 
 
 def step_at(now: datetime) -> int:

@@ -119,7 +119,7 @@ class Firms:
         return await self.street._find_merchants(ids)
 
     async def owner_desk(self, principal: Principal) -> Desk:
-        return await self.street._desk_of(principal)
+        return await self.street.desk(principal)
 
 
 def settling(street: Street) -> Settlement:
@@ -331,6 +331,16 @@ def settled(dump: Dump) -> Mapping[tuple[str, int, str], Posted]:
 def stored_vouchers(dump: Dump) -> Mapping[str, Voucher]:
     """The stored vouchers by id."""
     return {one: voucher_from_document(document) for one, document in dump["vouchers"].items()}
+
+
+def seen(dump: Dump, before: Dump) -> Dump:
+    """What anybody could see of it: without counts of wrong codes, and pots that are as when nobody had asked."""
+    pots = {
+        one: pot
+        for one, pot in dump["stock_pots"].items()
+        if one in before["stock_pots"] or pot["free"] != pot["total"] or pot["pending"]
+    }
+    return {**dump, "stock_pots": pots, "stock_uses": {}, "voucher_tries": {}}
 
 
 @contextmanager
