@@ -125,8 +125,8 @@ GIFTS_REFUSED: list[tuple[str, dict[str, Any], tuple[str, str, str]]] = [
         ("INVALID_INPUT", "字段 points 无效：1–1000000000000", "field points is invalid: 1–1000000000000"),
     ),
     (
-        "beyond 64 bits",
-        {"points": 2**63},
+        "as many as 64 bits hold",
+        {"points": 2**63 - 1},
         ("INVALID_INPUT", "字段 points 无效：1–1000000000000", "field points is invalid: 1–1000000000000"),
     ),
     (

@@ -44,6 +44,11 @@ def of(merchant: str, transaction: Transaction) -> Transaction:
     return replace(transaction, cause={**transaction.cause, "merchant": merchant})
 
 
+def unnamed(transaction: Transaction) -> Transaction:
+    """The transaction without the merchant in its cause."""
+    return replace(transaction, cause={})
+
+
 async def stream(
     services: Services, merchant: str, since: datetime | None, until: datetime
 ) -> list[tuple[str, datetime]]:
@@ -72,8 +77,8 @@ async def month(services: Services, clock: ManualClock) -> list[tuple[Transactio
         of("shop", release(lost)),
         of("other", capture(elsewhere, "c-3")),
         of("shop", reversal(first, "r-1", (4,))),
-        spending("unnamed", amount=5),
-        of("shop", spending("grams not named", amount=6)),
+        unnamed(spending("unnamed", amount=5)),
+        spending("named", amount=6),
         # A transfer on two pages that names the merchant is told once.
         of("shop", transfer("treat", amount=2)),
         donation(amount=3),
@@ -91,7 +96,7 @@ async def test_a_period_of_one_merchant_is_told_in_its_order(
 ) -> None:
     end = clock.now() + HOUR
     own = [(one.key, at) for one, at in month if one.cause.get("merchant") == "shop"]
-    assert [key for key, _ in own] == ["h-1", "h-2", "c-1", "c-2", "void-1", "r-1", "grams not named", "treat"]
+    assert [key for key, _ in own] == ["h-1", "h-2", "c-1", "c-2", "void-1", "r-1", "named", "treat"]
     assert await stream(services, "shop", None, end) == own
     assert await stream(services, "other", None, end) == [
         (one.key, at) for one, at in month if one.key in {"h-3", "c-3"}
@@ -123,7 +128,7 @@ async def test_a_balance_is_what_moved_to_the_merchant_less_what_moved_back(
 ) -> None:
     times = {one.key: at for one, at in month}
     # Neither what is only held, nor what does not name the merchant, nor what names them and is another's.
-    expected = {"h-1": 0, "c-1": 0, "c-2": 10, "r-1": 30, "grams not named": 26, "treat": 32}
+    expected = {"h-1": 0, "c-1": 0, "c-2": 10, "r-1": 30, "named": 26, "treat": 32}
     told = {key: await services.ledger.merchant_balance("shop", POINTS, until=times[key]) for key in expected}
     assert told == expected
     assert await services.ledger.merchant_balance("shop", POINTS, until=None) == 32
@@ -154,7 +159,7 @@ async def test_a_settled_period_comes_to_zero_however_late_it_is_settled(
     assert await ledger.merchant_balance("shop", POINTS, until=until) == 1
     assert await ledger.merchant_balance("shop", CNY, until=None) == -9
     assert [key for key, _ in await stream(services, "shop", until, clock.now() + HOUR)] == [
-        "r-1", "grams not named", "treat", "s-1", "p-1", "s-2",
+        "r-1", "named", "treat", "s-1", "p-1", "s-2",
     ]  # fmt: skip
     assert (await replay(services)).findings == []
 
