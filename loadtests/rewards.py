@@ -223,7 +223,8 @@ async def measure_pace(bench: Bench) -> dict[str, Figure]:
     took_s = time.monotonic() - begun
     redeemed = sum("id" in answer for answer in answers)
     return {
-        "redeemed_at": Figure(round(redeemed / took_s), "redemptions/s", PACE_PER_S * 95 // 100),
+        # A hundredth less than is asked for: the last answers come after the last request.
+        "redeemed_at": Figure(round(redeemed / took_s), f"redemptions/s of {PACE_PER_S}", PACE_PER_S * 99 // 100),
         "redeem_p50": Figure(round(statistics.median(bench.latencies_ms)), "ms"),
         "redeem_p95": Figure(bench.percentile_ms(95), "ms", P95_GOAL_MS, is_less_better=True),
         "redeem_p99": Figure(bench.percentile_ms(99), "ms"),
