@@ -171,8 +171,8 @@ class Redeeming:
 
     async def _redeem_group(self, orders: Sequence[Order]) -> Sequence[Voucher | Exception]:
         now = self._clock.now()
-        made = await self._reads.find_many([order.voucher for order in orders])
-        outcomes: list[Voucher | Exception | None] = [_replayed(order, made.get(order.voucher)) for order in orders]
+        known = await self._reads.find_many([order.voucher for order in orders])
+        outcomes: list[Voucher | Exception | None] = [_replayed(order, known.get(order.voucher)) for order in orders]
         fresh = [order for order, outcome in zip(orders, outcomes, strict=True) if outcome is None]
         told = await self._tell_apart(fresh, now)
         wishes = [wish for wish in told if isinstance(wish, Wish)]
