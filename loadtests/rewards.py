@@ -1,18 +1,24 @@
-"""Redemption over HTTP: a flash sale of the last items, a steady rate, captures; then settlement of a month."""
+"""Redemption over HTTP: a flash sale of the last items, a steady rate, captures; then settlement of a month.
+
+Every other request goes to a second API process: what one has in hand the other must not sell.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import httpx
 import orjson
 
 from backend.audit import audit_books
@@ -30,6 +36,7 @@ from backend.ledger.model import (
     account_of,
     citizen_owner,
 )
+from backend.process.server import LOOPBACK, free_ports
 from backend.rewards.merchants.model import ContractTerms, Cycle, MerchantApplication
 from backend.rewards.offers.model import (
     Audience,
@@ -44,13 +51,13 @@ from backend.rewards.offers.model import (
 from backend.rewards.stock.model import stock_pot
 from backend.rewards.vouchers.model import VoucherId
 from backend.settings import Settings
-from backend.stack import running_servers, running_stack
+from backend.stack import command, running_servers, running_stack
 from loadtests.report import Figure, report
 from loadtests.rewards_settlement import measure_settlement
 from schemas.operations import read_operation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from backend.rewards.offers.model import OfferId
     from backend.runtime import Services
@@ -65,16 +72,17 @@ CASHIERS = 16
 PRICE = 30
 POINTS_EACH = 100
 P95_GOAL_MS = 250
+START_S = 30
 MAKER = Principal(PrincipalKind.STAFF, "bench", frozenset({StaffRole.ADMIN}))
 CHECKER = Principal(PrincipalKind.STAFF, "checker", frozenset({StaffRole.ADMIN}))
 OWNER = Principal(PrincipalKind.MERCHANT, "bench-owner")
 
 
 class Bench:
-    """One run against one stack."""
+    """One run against one stack with several API processes."""
 
-    def __init__(self, url: str, services: Services, session: aiohttp.ClientSession) -> None:
-        self.url = url
+    def __init__(self, urls: Sequence[str], services: Services, session: aiohttp.ClientSession) -> None:
+        self.urls = itertools.cycle(urls)
         self.services = services
         self.session = session
         self.latencies_ms: list[int] = []
@@ -88,7 +96,7 @@ class Bench:
         body = orjson.dumps({"query": read_operation(operation), "variables": {"input": given}})
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         asked = time.monotonic()
-        async with self.session.post(f"{self.url}/graphql", data=body, headers=headers) as response:
+        async with self.session.post(f"{next(self.urls)}/graphql", data=body, headers=headers) as response:
             answer = orjson.loads(await response.read())
         self.latencies_ms.append(round((time.monotonic() - asked) * 1000))
         if "errors" in answer:
@@ -258,11 +266,11 @@ async def measure_captures(bench: Bench) -> dict[str, Figure]:
     }
 
 
-async def measure(services: Services, url: str) -> dict[str, Figure]:
+async def measure(services: Services, urls: Sequence[str]) -> dict[str, Figure]:
     """What goes over HTTP, and the books after it."""
     await open_shop(services)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        bench = Bench(url, services, session)
+        bench = Bench(urls, services, session)
         figures = await measure_flash_sale(bench) | await measure_pace(bench) | await measure_captures(bench)
     audit = await audit_books(services)
     return figures | {"audit": Figure("clean" if audit.clean else audit.findings[0], "", "clean")}
@@ -280,7 +288,27 @@ def main() -> None:
 
 def _counter(settings: Settings) -> dict[str, Figure]:
     with running_stack(settings, workers=1) as stack:
-        return with_services(stack.settings, lambda services: measure(services, stack.url))
+        port = free_ports(1)[0]
+        stack.commands["second api"] = command("api", "--port", str(port))
+        stack.launch("second api")
+        second = f"http://{LOOPBACK}:{port}"
+        await_server(lambda: httpx.get(f"{second}/readyz").is_success)
+        return with_services(stack.settings, lambda services: measure(services, [stack.url, second]))
+
+
+def await_server(answers: Callable[[], bool]) -> None:
+    """Return once it answers.
+
+    Raises:
+        TimeoutError: it does not in half a minute.
+    """
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        with suppress(httpx.HTTPError):
+            if answers():
+                return
+        time.sleep(0.1)
+    raise TimeoutError
 
 
 def _settlement(settings: Settings) -> dict[str, Figure]:
