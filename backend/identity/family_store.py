@@ -9,15 +9,13 @@ from pymongo import DeleteOne
 
 from backend.kernel.ids import CitizenId
 from backend.mongo.collections import COUNTER, MOMENT, TEXT, Collection, Index, record
-from backend.mongo.idempotency import claim, claimed_at
+from backend.mongo.idempotency import KeyedWrites
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
     from backend.mongo.client import Database, Document
-    from backend.mongo.idempotency import Use
-    from backend.mongo.transactions import Tx
 
 # ``size`` makes joining and leaving write the same document, so that they happen one after the other.
 FAMILIES = Collection("families", record({"_id": TEXT, "size": COUNTER, "founded_at": MOMENT}))
@@ -41,23 +39,8 @@ COUNTS = Collection(
 COLLECTIONS = (FAMILIES, MEMBERS, INVITATIONS, COUNTS)
 
 
-class FamilyWrites:
+class FamilyWrites(KeyedWrites):
     """Families inside one MongoDB transaction."""
-
-    def __init__(self, tx: Tx) -> None:
-        self._tx = tx
-
-    async def claimed_at(self, use: Use) -> datetime | None:
-        """When the key took effect, where it did with the same payload.
-
-        Raises:
-            IdempotencyConflictError: it was used with another payload.
-        """
-        return await claimed_at(self._tx, use)
-
-    async def claim(self, use: Use, now: datetime) -> None:
-        """Take the key together with its effect: neither stands without the other."""
-        await claim(self._tx, use, now)
 
     async def family_of(self, citizen: CitizenId) -> str | None:
         """The family the citizen belongs to."""

@@ -44,6 +44,9 @@ def record(fields: Mapping[str, Any], *, optional: Mapping[str, Any] | None = No
     }
 
 
+BILINGUAL: Mapping[str, Any] = record({"zh": TEXT, "en": TEXT})
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     """A named index; ``partial`` limits it to matching documents, ``expire_after_s`` lets the server delete by age."""

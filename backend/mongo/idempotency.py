@@ -61,6 +61,25 @@ async def claim(tx: Tx, use: Use, now: datetime) -> None:
     await tx.insert_many(IDEMPOTENCY_KEYS.name, [document])
 
 
+class KeyedWrites:
+    """What a store writes inside one MongoDB transaction, its effect taken together with a key."""
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+
+    async def claimed_at(self, use: Use) -> datetime | None:
+        """When the key took effect, where it did with the same payload.
+
+        Raises:
+            IdempotencyConflictError: it was used with another payload.
+        """
+        return await claimed_at(self._tx, use)
+
+    async def claim(self, use: Use, now: datetime) -> None:
+        """Take the key together with its effect: neither stands without the other."""
+        await claim(self._tx, use, now)
+
+
 class IdempotencyKeys:
     """The register of used keys."""
 

@@ -10,6 +10,7 @@ from backend.kernel.errors import Text
 from backend.kernel.units import Ratio
 from backend.mongo.collections import (
     AMOUNT,
+    BILINGUAL,
     COUNTER,
     FLAG,
     LONG,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from backend.mongo.client import Document
     from backend.rewards.merchants.model import ContractTerms, Firm, ShopDetails
 
-WORDS = record({"zh": TEXT, "en": TEXT})
 CONTRACT = record(
     {
         "number": AMOUNT,
@@ -58,7 +58,7 @@ CONTRACT = record(
 SHOP = record(
     {
         "id": TEXT,
-        "name": WORDS,
+        "name": BILINGUAL,
         "address": TEXT,
         "district": TEXT,
         "lat_e6": LONG,
@@ -73,7 +73,7 @@ MERCHANTS = Collection(
     record(
         {
             "_id": TEXT,
-            "name": WORDS,
+            "name": BILINGUAL,
             "legal_name": TEXT,
             "credit_code": TEXT,
             "held_code": nullable(TEXT),

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NewType
 
-from backend.ledger.model import OwnerId
-
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -112,11 +110,6 @@ class Merchant:
     registered_at: datetime
     registered_by: str
     version: int
-
-    @property
-    def owner_id(self) -> OwnerId:
-        """The merchant as owner of accounts."""
-        return OwnerId(f"merchant:{self.id}")
 
     def contract_at(self, moment: datetime) -> Contract | None:
         """The contract in force then: of those that had begun, the last."""

@@ -8,7 +8,7 @@ from bson import Int64
 from pymongo import UpdateOne
 
 from backend.kernel.crypto import payload_hash
-from backend.mongo.idempotency import claim, claimed_at
+from backend.mongo.idempotency import KeyedWrites
 from backend.mongo.paging import page_by_moment
 from backend.rewards.merchants.documents import (
     LOG,
@@ -27,12 +27,9 @@ from backend.rewards.merchants.rules import MAX_MEMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
     from backend.mongo.client import Database
-    from backend.mongo.idempotency import Use
     from backend.mongo.paging import Place
-    from backend.mongo.transactions import Tx
     from backend.rewards.merchants.model import Member, Merchant, MerchantId, MerchantLogEntry, MerchantStage
 
 
@@ -41,23 +38,8 @@ def digest_of(firm: Firm) -> str:
     return payload_hash(firm_to_document(firm))
 
 
-class MerchantWrites:
+class MerchantWrites(KeyedWrites):
     """Merchants inside one MongoDB transaction."""
-
-    def __init__(self, tx: Tx) -> None:
-        self._tx = tx
-
-    async def claimed_at(self, use: Use) -> datetime | None:
-        """When the key took effect, where it did with the same payload.
-
-        Raises:
-            IdempotencyConflictError: it was used with another payload.
-        """
-        return await claimed_at(self._tx, use)
-
-    async def claim(self, use: Use, now: datetime) -> None:
-        """Take the key together with its effect: neither stands without the other."""
-        await claim(self._tx, use, now)
 
     async def find_merchant(self, merchant: str) -> Merchant | None:
         """The merchant of that id."""

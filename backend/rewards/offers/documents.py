@@ -8,6 +8,7 @@ from bson import Int64
 
 from backend.mongo.collections import (
     AMOUNT,
+    BILINGUAL,
     COUNTER,
     FLAG,
     MOMENT,
@@ -19,7 +20,7 @@ from backend.mongo.collections import (
     one_of,
     record,
 )
-from backend.rewards.merchants.documents import WORDS, words_from_document, words_to_document
+from backend.rewards.merchants.documents import words_from_document, words_to_document
 from backend.rewards.merchants.model import MerchantId, ShopId
 from backend.rewards.offers.model import (
     Audience,
@@ -46,9 +47,9 @@ TERMS = record(
     {
         "kind": one_of(*OfferKind),
         "category": one_of(*OfferCategory),
-        "title": WORDS,
-        "text": WORDS,
-        "handover": WORDS,
+        "title": BILINGUAL,
+        "text": BILINGUAL,
+        "handover": BILINGUAL,
         "picture": nullable(TEXT),
         "price_points": AMOUNT,
         "cash_fen": COUNTER,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bson import Int64
 
 from backend.kernel.ids import TransactionId
-from backend.mongo.idempotency import claim, claimed_at
+from backend.mongo.idempotency import KeyedWrites
 from backend.mongo.paging import page_by_moment
 from backend.outbox.relay import write_item
 from backend.rewards.merchants.documents import MERCHANTS
@@ -33,32 +33,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backend.mongo.client import Database, Snapshot
-    from backend.mongo.idempotency import Use
     from backend.mongo.paging import Place
-    from backend.mongo.transactions import Tx
     from backend.outbox.relay import Item
 
 # Two statements a week for a hundred years.
 MAX_HISTORY = 10_000
 
 
-class SettlementWrites:
+class SettlementWrites(KeyedWrites):
     """Statements and accounts inside one MongoDB transaction."""
-
-    def __init__(self, tx: Tx) -> None:
-        self._tx = tx
-
-    async def claimed_at(self, use: Use) -> datetime | None:
-        """When the key took effect, where it did with the same payload.
-
-        Raises:
-            IdempotencyConflictError: it was used with another payload.
-        """
-        return await claimed_at(self._tx, use)
-
-    async def claim(self, use: Use, now: datetime) -> None:
-        """Take the key together with its effect: neither stands without the other."""
-        await claim(self._tx, use, now)
 
     async def find_account(self, merchant: MerchantId) -> Account | None:
         """The merchant's account; None where nothing was settled yet."""

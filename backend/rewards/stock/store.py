@@ -18,7 +18,7 @@ from backend.rewards.stock.errors import StockTakenError
 from backend.rewards.stock.model import Pending, Pot, PotId, Reserved
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping
     from datetime import datetime
 
     from backend.mongo.client import Database, Document, Snapshot
@@ -191,7 +191,3 @@ class PotWrites:
         if free + change < 0:
             raise StockTakenError(asked=-change, free=free)
         await self._tx.update_one(POTS.name, {"_id": pot}, {"$inc": {"free": Int64(change), "total": Int64(change)}})
-
-    async def pots(self, ids: Sequence[PotId]) -> dict[PotId, Pot]:
-        """Those of the pots that were ever asked."""
-        return {pot.id: pot for pot in map(_pot, await self._tx.find(POTS.name, {"_id": {"$in": list(ids)}}))}

@@ -18,6 +18,7 @@ from backend.kernel.ids import CitizenId, TransactionId
 from backend.kernel.units import Ratio
 from backend.mongo.collections import (
     AMOUNT,
+    BILINGUAL,
     COUNTER,
     FLAG,
     LONG,
@@ -50,12 +51,11 @@ if TYPE_CHECKING:
 
     from backend.mongo.client import Document
 
-BOTH = record({"zh": TEXT, "en": TEXT})
 PROMISE = record(
     {
         "kind": one_of(*OfferKind),
-        "title": BOTH,
-        "handover": BOTH,
+        "title": BILINGUAL,
+        "handover": BILINGUAL,
         "cash_fen": COUNTER,
         "refund_days": COUNTER,
         "bearer": one_of(*Bearer),

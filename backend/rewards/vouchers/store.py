@@ -112,11 +112,6 @@ class VoucherWrites:
             ],
         )
 
-    async def find_numbers(self, numbers: Iterable[str]) -> set[str]:
-        """Those of the numbers that are taken."""
-        found = await self._tx.find(NUMBERS.name, {"_id": {"$in": list(numbers)}}, ["_id"])
-        return {document["_id"] for document in found}
-
 
 class VoucherReads:
     """Vouchers as committed."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bson import Int64
 from pymongo import DeleteOne, UpdateOne
 
-from backend.mongo.idempotency import claim, claimed_at
+from backend.mongo.idempotency import KeyedWrites
 from backend.mongo.paging import page_by_moment
 from backend.rewards.webhooks.documents import (
     DELIVERIES,
@@ -26,30 +26,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backend.mongo.client import Database
-    from backend.mongo.idempotency import Use
-    from backend.mongo.transactions import Tx
     from backend.rewards.webhooks.model import Delivery, Endpoint, EndpointId
 
     Place = tuple[datetime, str]
 
 
-class WebhookWrites:
+class WebhookWrites(KeyedWrites):
     """Endpoints and deliveries inside one MongoDB transaction."""
-
-    def __init__(self, tx: Tx) -> None:
-        self._tx = tx
-
-    async def claimed_at(self, use: Use) -> datetime | None:
-        """When the key took effect, where it did with the same payload.
-
-        Raises:
-            IdempotencyConflictError: it was used with another payload.
-        """
-        return await claimed_at(self._tx, use)
-
-    async def claim(self, use: Use, now: datetime) -> None:
-        """Take the key together with its effect: neither stands without the other."""
-        await claim(self._tx, use, now)
 
     async def used_slots(self, merchant: str) -> set[int]:
         """The slots of the merchant's endpoints, of which there are few."""
