@@ -68,8 +68,8 @@ TERMS = record(
     }
 )
 # All that a search looks at stands in the index ``shelf``, in the order of its answer: a page is found by reading keys
-# from where the last one ended, and only what is on the page is fetched. Ten thousand offers are 3 MB of keys and, for
-# a text that none has, some milliseconds of reading; grams of each title would be a hundred times as many keys.
+# from where the last one ended, and only what is on the page is fetched. Ten thousand offers are a few megabytes
+# of keys; grams of each title would be a hundred times as many.
 OFFERS = Collection(
     "offers",
     record(

@@ -24,7 +24,7 @@ class Pictures:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._store = PictureStore(database)
         self._clock = clock
-        # One at a time: to decode a WebP of 13 million pixels (23 kB as sent) takes 260 MB, a PNG 150.
+        # One at a time: a picture of a few kilobytes may take hundreds of megabytes to decode.
         self._decoding = asyncio.Lock()
 
     async def save(self, raw: bytes) -> PictureId:
