@@ -41,6 +41,8 @@ from backend.ledger.provenance import Provenance
 from backend.ledger.sealing.service import Sealing
 from backend.ledger.sealing.store import COLLECTIONS as SEALING_COLLECTIONS
 from backend.ledger.service import Ledger
+from backend.market.opening import COLLECTIONS as MARKET_COLLECTIONS
+from backend.market.opening import Ground, Market, open_market
 from backend.mongo.client import open_database
 from backend.mongo.idempotency import IDEMPOTENCY_KEYS, IdempotencyKeys
 from backend.mongo.migrations import migrate
@@ -94,8 +96,10 @@ COLLECTIONS = (
     RESTATEMENTS,
     *BACKTEST_COLLECTIONS,
     *REWARD_COLLECTIONS,
+    *MARKET_COLLECTIONS,
 )
 SETTLE_TASK = "actions.settle"
+MATCH_TASK = "market.match"
 BACKTEST_TASK = "backtests.replay"
 MAX_SKEW = timedelta(seconds=5)
 
@@ -129,6 +133,7 @@ class Services:
     backtesting: Backtesting
     importing: Importing
     rewards: Rewards
+    market: Market
     relay: Relay
 
 
@@ -186,6 +191,7 @@ def _compose(
     transactions = Transactions(database)
     channels = Channels(valkey)
     nudges = Nudges(valkey, queue, SETTLE_TASK, lanes=settings.settle_lanes)
+    matching = Nudges(valkey, queue, MATCH_TASK, lanes=settings.settle_lanes)
     lookup_key = load_lookup_key(settings.keys_dir / "lookup.key")
     identity = Identity(IdentityStore(database), clock, lookup_key)
     rules = Rules(RuleStore(database), transactions, clock, programme.profile)
@@ -232,6 +238,7 @@ def _compose(
         settling=_settling(core, store),
         backtesting=_backtesting(core, lifecycle, channels, queue),
         rewards=_rewards(core, channels, webhooks),
+        market=_market(core, channels, matching),
         relay=relay,
     )
 
@@ -408,6 +415,25 @@ def _rewards(core: _Core, channels: Channels, webhooks: Webhooks) -> Rewards:
         ),
         tell=tell,
     )
+
+
+def _market(core: _Core, channels: Channels, matching: Nudges) -> Market:
+    ground = Ground(
+        settings=core.programme.market,
+        programme=core.programme.code,
+        zone=core.programme.zone,
+        database=core.database,
+        transactions=Transactions(core.database),
+        clock=core.clock,
+        identity=core.identity,
+        rules=core.rules,
+        ledger=core.ledger,
+        leases=core.leases,
+        channels=channels,
+        lookup_key=core.lookup_key,
+        nudges=matching,
+    )
+    return open_market(ground)
 
 
 def _policy(programme: Programme) -> PointsPolicy:

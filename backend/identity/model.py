@@ -35,6 +35,7 @@ class StaffRole(StrEnum):
     ADMIN = "admin"
     REVIEWER = "reviewer"
     VERIFIER = "verifier"
+    FINANCE = "finance"
 
 
 @dataclass(frozen=True, slots=True)

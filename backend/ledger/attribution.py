@@ -12,6 +12,8 @@ but the owner's own transactions, in their sequence:
 - What moves to a lot of grace when a hold ends are the units of the ended lots that joined them first.
 - A correction that gives back what a posting took gives back the very units, the last taken first, each to the lot it
   left as far as the book names that lot. A returned point so still traces to its act.
+- A POOL names in its cause, posting by posting, the transaction whose units it takes (``of_0``, ``of_1`` …), where they
+  still are.
 - A correction that takes back prefers, in the lots the book names, units that the corrected transaction brought, or
   another correction of it. The rest, where they have been spent, are those that joined first.
 
@@ -25,13 +27,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from backend.kernel.ids import TransactionId
 from backend.ledger import lots as lots_of
 from backend.ledger.model import POINTS, RELEASING, AccountId, Lot, TransactionKind, split_account
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from backend.kernel.ids import TransactionId
     from backend.ledger.model import Line, Lots, Posting, Terms, Transaction
 
 Kind = TransactionKind
@@ -204,7 +206,7 @@ class Attribution:
         taken = [
             _Taken(end, units, units.amount)
             for end, amount in lots
-            for units in self._take(end, amount, movement.id, transaction.corrects)
+            for units in self._take(end, amount, movement.id, _preferred(transaction, ref.number))
         ]
         self._order += 1
         offset = 0
@@ -222,13 +224,13 @@ class Attribution:
         return lots
 
     def _take(
-        self, end: datetime, amount: int, transaction: TransactionId, corrects: TransactionId | None
+        self, end: datetime, amount: int, transaction: TransactionId, preferred: TransactionId | None
     ) -> Iterable[Units]:
         """The units that leave a lot, in their order."""
         queue = self._queues[end]
         taken: list[Units] = []
-        if corrects is not None:
-            taken = self._take_own(queue, amount, corrects)
+        if preferred is not None:
+            taken = self._take_own(queue, amount, preferred)
             amount -= sum(units.amount for units in taken)
         while amount and queue:
             units = queue.popleft()
@@ -241,14 +243,14 @@ class Attribution:
             raise UntraceableError(f"{transaction}: {self.account} lacks {amount} in the lot that ends {end}")
         return taken
 
-    def _take_own(self, queue: deque[Units], amount: int, corrects: TransactionId) -> list[Units]:
-        """Of a queue, the first units that the corrected transaction brought, or another correction of it."""
+    def _take_own(self, queue: deque[Units], amount: int, preferred: TransactionId) -> list[Units]:
+        """Of a queue, the first units that the preferred transaction brought, or a correction of it."""
         taken: list[Units] = []
         self.steps += len(queue)
         for _ in range(len(queue)):
             units = queue.popleft()
             by = units.brought_by.transaction
-            part = min(units.amount, amount) if corrects in (by, self._corrected.get(by)) else 0
+            part = min(units.amount, amount) if preferred in (by, self._corrected.get(by)) else 0
             if part:
                 taken.append(units.head(part))
                 amount -= part
@@ -318,6 +320,12 @@ class Attribution:
         for end, change in ended:
             moved = self._take(end, -change, movement.id, None)
             self._queues[grace.expires_at].extend(moved)
+
+
+def _preferred(transaction: Transaction, number: int) -> TransactionId | None:
+    """Whose units a posting takes first."""
+    named = transaction.cause.get(f"of_{number}") if transaction.kind is Kind.POOL else None
+    return TransactionId(named) if named else transaction.corrects
 
 
 def _rooms(into: Lots, amount: int, terms: Terms) -> list[Lot]:

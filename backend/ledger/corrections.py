@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Kind = TransactionKind
 Way = tuple[AccountId, AccountId, "Asset"]
-CORRECTABLE = frozenset({Kind.EARN, Kind.TRANSFER, Kind.POST, Kind.EXPIRE, Kind.ADJUST})
+CORRECTABLE = frozenset({Kind.EARN, Kind.TRANSFER, Kind.POST, Kind.EXPIRE, Kind.ADJUST, Kind.POOL})
 
 
 @dataclass(frozen=True, slots=True)

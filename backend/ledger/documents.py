@@ -20,6 +20,7 @@ from backend.ledger.model import (
     POINTS,
     AccountId,
     Asset,
+    Draw,
     Hold,
     HoldRef,
     Line,
@@ -107,6 +108,7 @@ TRANSACTIONS = Collection(
         },
         optional={
             "hold": record({"owner": TEXT, "id": TEXT}),
+            "draws": list_of(record({"owner": TEXT, "id": TEXT, "final": FLAG})),
             "final": FLAG,
             "expires_at": MOMENT,
             "corrects": TEXT,
@@ -124,6 +126,7 @@ TRANSACTIONS = Collection(
             partial={"cause.merchant": {"$type": "string"}},
         ),
         Index("voucher", [("cause.voucher", 1)], partial={"cause.voucher": {"$type": "string"}}),
+        Index("credit_at", [("cause.credit", 1), ("at", 1)], partial={"cause.credit": {"$type": "string"}}),
     ),
 )
 UNSEALED = Collection(
@@ -265,6 +268,10 @@ def _particulars(transaction: Transaction) -> Document:
     particulars: Document = {}
     if transaction.hold is not None:
         particulars["hold"] = {"owner": transaction.hold.owner, "id": transaction.hold.id}
+    if transaction.draws:
+        particulars["draws"] = [
+            {"owner": draw.hold.owner, "id": draw.hold.id, "final": draw.final} for draw in transaction.draws
+        ]
     if not transaction.final:
         particulars["final"] = False
     if transaction.expires_at is not None:
@@ -301,6 +308,10 @@ def transaction_from_document(document: Mapping[str, Any]) -> Transaction:
         ),
         cause=document["cause"],
         hold=HoldRef(OwnerId(hold["owner"]), TransactionId(hold["id"])) if hold else None,
+        draws=tuple(
+            Draw(HoldRef(OwnerId(draw["owner"]), TransactionId(draw["id"])), draw["final"])
+            for draw in document.get("draws", ())
+        ),
         final=document.get("final", True),
         expires_at=document.get("expires_at"),
         corrects=document.get("corrects"),

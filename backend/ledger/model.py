@@ -21,12 +21,15 @@ Asset = NewType("Asset", str)
 POINTS = Asset("points")
 QUANTIFIED = Asset("co2e.quantified")
 RECOGNISED = Asset("co2e.recognised")
-# Money in fen: what the programme owes merchants. Nobody else has an account of it.
+# Money in fen: what the programme owes merchants, and what citizens, enterprises and pools have paid in or earned.
 CNY = Asset("cny")
+# Credits, in milligrams, always whole grams: one asset for each issued batch (``credit:<batch>``).
+CREDIT = "credit:"
 PROGRAMME = OwnerId("programme")
-GUARDED_OWNERS = frozenset({"citizen", "enterprise"})
+GUARDED_OWNERS = frozenset({"citizen", "enterprise", "pool"})
 GUARDED = tuple(f"{kind}:" for kind in sorted(GUARDED_OWNERS))
 MERCHANT = "merchant:"
+POOL = "pool:"
 OWNER_KINDS = GUARDED_OWNERS | {"merchant"}
 DEBT = "debt."
 # Where new amounts come from: each mint lets exactly one asset out, and its balance is minus all that exists of it.
@@ -40,10 +43,18 @@ BREAKAGE = AccountId("programme:breakage")
 # Points given to a cause, and points that merchants hand back when they are settled.
 DONATIONS = AccountId("programme:donations")
 REDEEMED = AccountId("programme:redeemed")
-# Fen: minus what rewards have cost, what merchants left of it as commission, and what was paid out to them.
+# Fen: minus what rewards have cost, what merchants left of it as commission, and what left by the bank.
 REWARDS = AccountId("programme:rewards")
 COMMISSION = AccountId("programme:commission")
 BANK = AccountId("programme:bank")
+# Fen: what trading costs, and sale proceeds that their owners took as points.
+FEES = AccountId("programme:fees")
+BENEFITS = AccountId("programme:benefits")
+# Quantified milligrams that became credits, and such that a verifier took off.
+CONVERTED = AccountId("programme:converted")
+DEDUCTED = AccountId("programme:deducted")
+# For whom orders reserve fen; nothing ever arrives there.
+EXCHANGE = AccountId("programme:exchange")
 PROGRAMME_ACCOUNTS: Mapping[AccountId, Asset] = {
     **{mint: asset for asset, mint in MINTS.items()},
     BREAKAGE: POINTS,
@@ -52,7 +63,20 @@ PROGRAMME_ACCOUNTS: Mapping[AccountId, Asset] = {
     REWARDS: CNY,
     COMMISSION: CNY,
     BANK: CNY,
+    FEES: CNY,
+    BENEFITS: CNY,
+    CONVERTED: QUANTIFIED,
+    DEDUCTED: QUANTIFIED,
+    EXCHANGE: CNY,
 }
+
+
+class Purpose(StrEnum):
+    """What the programme has an account for of every credit: ``programme:<purpose>:<credit>``."""
+
+    ISSUING = "issuing"  # the mint: minus all that exists
+    RETIRED = "retired"
+    EXCHANGE = "exchange"  # for whom orders reserve; nothing ever arrives there
 
 
 class TransactionKind(StrEnum):
@@ -72,6 +96,13 @@ class TransactionKind(StrEnum):
     REPAY = "REPAY"
     SETTLE = "SETTLE"
     PAYOUT = "PAYOUT"
+    DEPOSIT = "DEPOSIT"
+    POOL = "POOL"
+    DEDUCT = "DEDUCT"
+    ISSUE = "ISSUE"
+    TRADE = "TRADE"
+    BENEFIT = "BENEFIT"
+    RETIRE = "RETIRE"
 
 
 # Kinds that may give amounts back to a mint.
@@ -93,6 +124,36 @@ def citizen_owner(citizen: CitizenId) -> OwnerId:
 def merchant_owner(merchant: str) -> OwnerId:
     """The merchant of that id as owner of accounts."""
     return OwnerId(f"{MERCHANT}{merchant}")
+
+
+def enterprise_owner(enterprise: str) -> OwnerId:
+    """The enterprise of that id as owner of accounts."""
+    return OwnerId(f"enterprise:{enterprise}")
+
+
+def pool_owner(batch: str) -> OwnerId:
+    """The pool of that batch as owner of accounts: what its contributors own together."""
+    return OwnerId(f"{POOL}{batch}")
+
+
+def credit_asset(batch: str) -> Asset:
+    """The credits of that batch (its code) as an asset."""
+    return Asset(f"{CREDIT}{batch}")
+
+
+def is_credit(asset: Asset) -> bool:
+    """Whether the asset is the credits of a batch."""
+    return asset.startswith(CREDIT)
+
+
+def credit_account(purpose: Purpose, credit: Asset) -> AccountId:
+    """The programme's account of that credit for that purpose."""
+    return AccountId(f"{PROGRAMME}:{purpose}:{credit}")
+
+
+def exchange_of(asset: Asset) -> AccountId:
+    """For whom orders reserve that asset, fen or a credit."""
+    return credit_account(Purpose.EXCHANGE, asset) if is_credit(asset) else EXCHANGE
 
 
 def account_of(owner: OwnerId, asset: Asset) -> AccountId:
@@ -125,6 +186,8 @@ def split_account(account: AccountId) -> Account:
         return Account(PROGRAMME, PROGRAMME_ACCOUNTS[account], is_debt=False)
     kind, _, rest = account.partition(":")
     name, _, asset = rest.partition(":")
+    if kind == PROGRAMME and name in set(Purpose) and is_credit(Asset(asset)):
+        return Account(PROGRAMME, Asset(asset), is_debt=False)
     owed = asset.removeprefix(DEBT)
     is_debt = owed != asset
     if kind not in OWNER_KINDS or not name or not owed or (is_debt and kind not in GUARDED_OWNERS):
@@ -170,11 +233,19 @@ class HoldRef(NamedTuple):
     id: TransactionId
 
 
+class Draw(NamedTuple):
+    """A hold that a TRADE pays from; ``final`` sets free what is left of it then."""
+
+    hold: HoldRef
+    final: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Transaction:
     """Postings that happen together, once, in their order: ``key`` names the cause and, by naming it, its home owner.
 
     ``hold`` names the hold that a POST, VOID or LAPSE ends; a POST that is not ``final`` leaves the rest of it held.
+    ``draws`` are the holds that a TRADE pays from, at most one for each payer and asset.
     ``expires_at`` is a HOLD's end. ``corrects`` names the transaction that a REVERSE, ADJUST or RESTATE corrects.
     ``lots`` are lots of long ago, by account: to be returned into, or taken first. What depends on the time of asking
     (``expires_at``, ``lots``) is no part of ``payload``. Its digests are made once, so it has no slots.
@@ -185,6 +256,7 @@ class Transaction:
     postings: tuple[Posting, ...] = ()
     cause: Mapping[str, str] = field(default_factory=dict)
     hold: HoldRef | None = None
+    draws: tuple[Draw, ...] = ()
     final: bool = True
     expires_at: datetime | None = None
     corrects: TransactionId | None = None
@@ -214,7 +286,10 @@ class Transaction:
         """Hash of all that a replay must repeat."""
         postings = [[p.from_account, p.to_account, p.asset, p.amount] for p in self.postings]
         hold = list(self.hold) if self.hold else None
-        return payload_hash([self.kind, self.cause, postings, hold, self.final, self.corrects])
+        told = [self.kind, self.cause, postings, hold, self.final, self.corrects]
+        if self.draws:
+            told.append([[*draw.hold, draw.final] for draw in self.draws])
+        return payload_hash(told)
 
 
 @dataclass(frozen=True, slots=True)

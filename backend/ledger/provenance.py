@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 from backend.kernel.errors import Text
 from backend.ledger.attribution import Attribution, PostingRef, Units, overlap
 from backend.ledger.errors import TraceTooLargeError
-from backend.ledger.model import DEBT, POINTS, AccountId, TransactionKind, is_guarded, split_account
+from backend.ledger.model import DEBT, POINTS, POOL, AccountId, TransactionKind, is_credit, is_guarded, split_account
 from backend.ledger.provenance_store import find_transaction, stream_movements
 
 if TYPE_CHECKING:
@@ -247,9 +247,12 @@ class Tracer:
 
 
 def is_tracked(account: AccountId) -> bool:
-    """Whether the account's units are told apart: a guarded owner's, but not what they owe."""
-    owner, _, is_debt = split_account(account)
-    return is_guarded(owner) and not is_debt
+    """Whether the account's units are told apart: a guarded owner's, but not what they owe.
+
+    In a pool amounts flow together, and credits are told apart by their serials: the market traces both.
+    """
+    owner, asset, is_debt = split_account(account)
+    return is_guarded(owner) and not is_debt and not is_credit(asset) and not owner.startswith(POOL)
 
 
 def _moving(transaction: Transaction, asset: Asset) -> Iterator[tuple[PostingRef, Posting]]:

@@ -28,6 +28,7 @@ from backend.ledger.model import (
     TransactionKind,
     account_of,
     debt_of,
+    exchange_of,
     is_guarded,
     split_account,
 )
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from backend.kernel.ids import TransactionId
     from backend.ledger.model import Account, AccountId, Asset, Lots, OwnerId, Terms
 
 MAX_HOLDS = 200
@@ -67,6 +69,8 @@ def _work(transaction: Transaction, desk: dict[OwnerId, _Draft], terms: Terms, t
         taken[0] = _reserve(desk, transaction, terms)
     elif transaction.hold is not None:
         _end_hold(desk, transaction, terms, taken)
+    elif transaction.draws:
+        _trade(desk, transaction, terms)
     else:
         for number, posting in enumerate(transaction.postings):
             taken[number] = _move(desk, transaction, posting, terms, taken[number])
@@ -202,9 +206,13 @@ def _end_hold(desk: Mapping[OwnerId, _Draft], transaction: Transaction, terms: T
 def _active(draft: _Draft, transaction: Transaction, at: datetime) -> Hold:
     """The hold that the transaction ends, in time or, where it lapses, after its time."""
     assert transaction.hold is not None
-    hold = draft.holds.get(transaction.hold.id)
+    return _in_time(draft, transaction.hold.id, transaction, at)
+
+
+def _in_time(draft: _Draft, named: TransactionId, transaction: Transaction, at: datetime) -> Hold:
+    hold = draft.holds.get(named)
     if hold is None:
-        raise HoldNotActiveError(transaction.hold.id)
+        raise HoldNotActiveError(named)
     if transaction.kind is Kind.LAPSE and hold.expires_at > at:
         raise HoldNotActiveError(hold.id)
     if transaction.kind is not Kind.LAPSE and hold.expires_at <= at:
@@ -224,6 +232,50 @@ def _capture(draft: _Draft, hold: Hold, posting: Posting) -> tuple[Hold, Lots]:
     draft.note_lots(taken, -1)
     rest = lots_of.collect((*hold.lots, *((end, -amount) for end, amount in taken)))
     return dataclasses.replace(hold, amount=hold.amount - posting.amount, lots=rest), taken
+
+
+def _trade(desk: Mapping[OwnerId, _Draft], transaction: Transaction, terms: Terms) -> None:
+    """Move every posting, its payer paying from the hold drawn on for that asset, or where there is none from the rest.
+
+    Nothing traded has lots.
+    """
+    holds = {
+        (draw.hold.owner, hold.asset): hold.id
+        for draw in transaction.draws
+        if draw.hold.owner in desk
+        for hold in [_ordered(desk[draw.hold.owner], draw.hold.id, transaction, terms.at)]
+    }
+    for posting in transaction.postings:
+        payer, payee = split_account(posting.from_account), split_account(posting.to_account)
+        draft = desk.get(payer.owner)
+        if draft is not None:
+            _pay_trade(draft, posting, holds.get((payer.owner, posting.asset)), terms.at)
+        if payee.owner in desk:
+            desk[payee.owner].change_balance(payee.asset, posting.amount)
+    for draw in transaction.draws:
+        draft = desk.get(draw.hold.owner)
+        if draft is not None and (draw.final or not draft.holds[draw.hold.id].amount):
+            draft.touched[draft.holds[draw.hold.id].asset] = None
+            del draft.holds[draw.hold.id]
+
+
+def _ordered(draft: _Draft, named: TransactionId, transaction: Transaction, at: datetime) -> Hold:
+    """The hold, which must have been made for an order."""
+    hold = _in_time(draft, named, transaction, at)
+    if hold.to_account != exchange_of(hold.asset):
+        raise HoldNotActiveError(named)
+    return hold
+
+
+def _pay_trade(draft: _Draft, posting: Posting, drawn: TransactionId | None, at: datetime) -> None:
+    if drawn is None:
+        _need(draft, posting, at)
+    else:
+        hold = draft.holds[drawn]
+        if posting.amount > hold.amount:
+            raise HoldExceededError(hold.id, posting.amount, hold.amount)
+        draft.holds[drawn] = dataclasses.replace(hold, amount=hold.amount - posting.amount)
+    draft.change_balance(posting.asset, -posting.amount)
 
 
 def _free(draft: _Draft, hold: Hold, terms: Terms) -> None:

@@ -9,22 +9,33 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from backend.kernel.crypto import canonical_json
-from backend.kernel.units import as_int64
+from backend.kernel.units import MG_PER_GRAM, as_int64
 from backend.ledger.errors import MalformedTransactionError
 from backend.ledger.model import (
     BANK,
+    BENEFITS,
     BREAKAGE,
     CNY,
     COMMISSION,
+    CONVERTED,
+    DEDUCTED,
     DONATIONS,
+    EXCHANGE,
+    FEES,
     MINTS,
     POINTS,
+    POOL,
+    PROGRAMME,
     PROGRAMME_ACCOUNTS,
+    QUANTIFIED,
     REDEEMED,
     RELEASING,
     REWARDS,
     SETTLING,
+    Purpose,
     TransactionKind,
+    credit_account,
+    is_credit,
     is_guarded,
     is_merchant,
     merchant_owner,
@@ -34,14 +45,16 @@ from backend.ledger.model import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from backend.ledger.model import AccountId, Posting, Transaction
+    from backend.ledger.model import Account, AccountId, Posting, Transaction
 
 MAX_POSTINGS = 1_000
 MAX_OWNERS = 32
 MAX_KEY_LENGTH = 512
 CAUSE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 Kind = TransactionKind
-SINGLE = frozenset({Kind.HOLD, Kind.POST, Kind.EXPIRE, Kind.LEND, Kind.REPAY, Kind.PAYOUT})
+SINGLE = frozenset(
+    {Kind.HOLD, Kind.POST, Kind.EXPIRE, Kind.LEND, Kind.REPAY, Kind.PAYOUT, Kind.DEPOSIT, Kind.DEDUCT, Kind.RETIRE}
+)
 ENDING = RELEASING | {Kind.POST}
 CORRECTING = frozenset({Kind.REVERSE, Kind.RESTATE})
 
@@ -59,6 +72,15 @@ class Place(StrEnum):
     PURSE = "PURSE"  # a merchant's money
     TILL = "TILL"
     BANK = "BANK"
+    WALLET = "WALLET"  # money of citizens, enterprises and pools
+    FEES = "FEES"
+    POOL = "POOL"  # grams in a batch
+    CONVERTED = "CONVERTED"
+    DEDUCTED = "DEDUCTED"
+    ISSUER = "ISSUER"
+    CREDITS = "CREDITS"  # of citizens, enterprises and pools
+    RETIRED = "RETIRED"
+    EXCHANGE = "EXCHANGE"
 
 
 PLACES: Mapping[AccountId, Place] = {
@@ -69,6 +91,16 @@ PLACES: Mapping[AccountId, Place] = {
     REWARDS: Place.TILL,
     COMMISSION: Place.TILL,
     BANK: Place.BANK,
+    FEES: Place.FEES,
+    BENEFITS: Place.FEES,
+    CONVERTED: Place.CONVERTED,
+    DEDUCTED: Place.DEDUCTED,
+    EXCHANGE: Place.EXCHANGE,
+}
+PURPOSES: Mapping[Purpose, Place] = {
+    Purpose.ISSUING: Place.ISSUER,
+    Purpose.RETIRED: Place.RETIRED,
+    Purpose.EXCHANGE: Place.EXCHANGE,
 }
 Ways = frozenset[tuple[Place, Place]]
 GRANTED: Ways = frozenset({(Place.MINT, Place.PEOPLE)})
@@ -77,15 +109,19 @@ SHARED: Ways = frozenset({(Place.PEOPLE, Place.PEOPLE)})
 # Only people pay: points that came from anybody else would begin a new life.
 SPENT: Ways = SHARED | {(Place.PEOPLE, Place.SHOP), (Place.PEOPLE, Place.CAUSE)}
 RETURNED: Ways = SHARED | {(Place.SHOP, Place.PEOPLE), (Place.CAUSE, Place.PEOPLE)}
+# What orders and payouts of money reserve.
+RESERVED: Ways = frozenset(
+    {(Place.WALLET, Place.EXCHANGE), (Place.CREDITS, Place.EXCHANGE), (Place.WALLET, Place.BANK)}
+)
 # What staff may move to correct a transaction that they name.
 CORRECTED: Ways = GRANTED | WITHDRAWN | SPENT | RETURNED
 WAYS: Mapping[TransactionKind, Ways] = {
     Kind.EARN: GRANTED | SHARED,
     Kind.TRANSFER: SPENT,
-    Kind.HOLD: SPENT,
-    Kind.POST: SPENT,
+    Kind.HOLD: SPENT | RESERVED,
+    Kind.POST: SPENT | {(Place.WALLET, Place.BANK)},
     Kind.EXPIRE: frozenset({(Place.PEOPLE, Place.BREAKAGE)}),
-    Kind.REVERSE: GRANTED | WITHDRAWN | RETURNED | {(Place.BREAKAGE, Place.PEOPLE)},
+    Kind.REVERSE: GRANTED | WITHDRAWN | RETURNED | {(Place.BREAKAGE, Place.PEOPLE), (Place.POOL, Place.PEOPLE)},
     Kind.ADJUST: GRANTED | WITHDRAWN,
     Kind.RESTATE: GRANTED | WITHDRAWN | SHARED,
     Kind.LEND: frozenset({(Place.DEBT, Place.PEOPLE)}),
@@ -100,6 +136,14 @@ WAYS: Mapping[TransactionKind, Ways] = {
         }
     ),
     Kind.PAYOUT: frozenset({(Place.PURSE, Place.BANK)}),
+    Kind.DEPOSIT: frozenset({(Place.BANK, Place.WALLET)}),
+    Kind.POOL: frozenset({(Place.PEOPLE, Place.POOL)}),
+    Kind.DEDUCT: frozenset({(Place.POOL, Place.DEDUCTED)}),
+    Kind.ISSUE: frozenset({(Place.POOL, Place.CONVERTED), (Place.ISSUER, Place.CREDITS)}),
+    Kind.TRADE: frozenset({(Place.CREDITS, Place.CREDITS), (Place.WALLET, Place.WALLET), (Place.WALLET, Place.FEES)}),
+    # Proceeds of a pool go to its contributors: as fen, or as points made for the fen that the programme keeps.
+    Kind.BENEFIT: frozenset({(Place.WALLET, Place.WALLET), (Place.WALLET, Place.FEES)}) | GRANTED,
+    Kind.RETIRE: frozenset({(Place.CREDITS, Place.RETIRED)}),
 }
 
 
@@ -156,6 +200,11 @@ def _unfit(transaction: Transaction) -> Iterator[str]:
         yield f"a {kind} and a hold to end do not go together"
     if not transaction.final and kind is not Kind.POST:
         yield f"a {kind} leaves no hold open"
+    if bool(transaction.draws) is not (kind is Kind.TRADE):
+        yield f"a {kind} and holds to draw on do not go together"
+    payers = {split_account(posting.from_account).owner for posting in transaction.postings}
+    if any(draw.hold.owner not in payers for draw in transaction.draws):
+        yield "it draws on a hold of somebody who does not pay"
     if (transaction.expires_at is not None) is not (kind is Kind.HOLD):
         yield f"a {kind} and an end do not go together"
     if (transaction.corrects is not None) is not (kind in CORRECTING) and kind is not Kind.ADJUST:
@@ -188,6 +237,8 @@ def _broken(posting: Posting) -> str | None:
         return str(error)
     if posting.asset not in (from_asset, to_asset) or from_asset != to_asset:
         return f"{posting.asset} cannot move from {posting.from_account} to {posting.to_account}"
+    if is_credit(posting.asset) and posting.amount % MG_PER_GRAM:
+        return f"{posting.amount} mg of {posting.asset} are no whole grams"
     if posting.from_account == posting.to_account:
         return f"{posting.from_account} cannot pay itself"
     return None
@@ -211,15 +262,31 @@ def _misplaced(posting: Posting, transaction: Transaction) -> str | None:
 # Every posting asks twice.
 @lru_cache(maxsize=65_536)
 def _place_of(account: AccountId) -> Place | None:
-    """What sort of account it is; None for the money of those who can have none."""
+    """What sort of account it is; None for what its owner can have none of."""
     if account in PLACES:
         return PLACES[account]
-    owner, asset, is_debt = split_account(account)
-    if asset == CNY:
-        return Place.PURSE if is_merchant(owner) else None
-    if is_debt:
-        return Place.DEBT
-    return Place.PEOPLE if is_guarded(owner) else Place.SHOP
+    parts = split_account(account)
+    if parts.owner == PROGRAMME:
+        return next(place for purpose, place in PURPOSES.items() if account == credit_account(purpose, parts.asset))
+    if parts.is_debt:
+        return None if parts.asset == CNY or is_credit(parts.asset) else Place.DEBT
+    return _guarded_place(parts) if is_guarded(parts.owner) else _merchant_place(parts)
+
+
+def _guarded_place(account: Account) -> Place | None:
+    if account.asset == CNY:
+        return Place.WALLET
+    if is_credit(account.asset):
+        return Place.CREDITS
+    if account.owner.startswith(POOL):
+        return Place.POOL if account.asset == QUANTIFIED else None
+    return Place.PEOPLE
+
+
+def _merchant_place(account: Account) -> Place | None:
+    if account.asset == CNY:
+        return Place.PURSE
+    return None if is_credit(account.asset) else Place.SHOP
 
 
 def _undivided(transaction: Transaction) -> Iterator[str]:

@@ -61,15 +61,18 @@ class Tx:
         return await self._raw[collection].find_one(query, session=self._session)
 
     async def find(
-        self, collection: str, query: Mapping[str, Any], fields: Sequence[str] | None = None
+        self,
+        collection: str,
+        query: Mapping[str, Any],
+        fields: Sequence[str] | None = None,
+        *,
+        sort: Sequence[tuple[str, int]] = (),
+        limit: int = 0,
     ) -> list[Document]:
-        """Every matching document; only for queries bounded by a list of ids."""
+        """Every matching document, or the first ``limit``; without a limit only for queries bounded by ids."""
         await self.settle()
-        return (
-            await self._raw[collection]
-            .find(query, list(fields) if fields else None, session=self._session)
-            .to_list(None)
-        )
+        cursor = self._raw[collection].find(query, list(fields) if fields else None, limit=limit, session=self._session)
+        return await (cursor.sort(list(sort)) if sort else cursor).to_list(None)
 
     async def insert_many(self, collection: str, documents: Sequence[Document]) -> None:
         """Insert all or fail the transaction."""

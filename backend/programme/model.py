@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from backend.kernel.units import Ratio  # noqa: TC001 - pydantic reads annotations at run time
+from backend.market.settings import MarketSettings
 from backend.rules.model import Limit, Limits
 from backend.rules.profile import shipped_profile
 from backend.rules.reading import Fields
@@ -92,6 +93,7 @@ class Programme(BaseModel):
     grid_factor: GridFactor
     points: PointsSettings = PointsSettings()
     rules: RulesSettings = RulesSettings()
+    market: MarketSettings = MarketSettings()
     limits: tuple[Limit, ...] = ()
 
     @field_validator("time_zone")

@@ -25,10 +25,6 @@ DEBOUNCE_MS = 10_000
 GATHER_S = 0.04
 
 
-def _key(shard: int) -> str:
-    return f"nudge:{shard}"
-
-
 class Nudges:
     """Wakes the task of a shard, once until that task begins; a task gets the woken shards of one lane.
 
@@ -43,6 +39,9 @@ class Nudges:
         self._waiting: set[int] = set()
         self._sender: asyncio.Task[None] | None = None
 
+    def _key(self, shard: int) -> str:
+        return f"nudge:{self._task}:{shard}"
+
     def nudge(self, shards: Iterable[int]) -> None:
         """Wake these shards' tasks soon; never fails and never waits."""
         self._waiting.update(shards)
@@ -52,12 +51,12 @@ class Nudges:
     async def begin(self, shards: Iterable[int]) -> None:
         """Called by the task before it reads its work: whatever is written from now on needs a new nudge."""
         with contextlib.suppress(RedisError):
-            await self._valkey.delete(*map(_key, shards))
+            await self._valkey.delete(*map(self._key, shards))
 
     async def asked(self, shards: Sequence[int]) -> list[int]:
         """Those of the shards that were nudged since their task began."""
         try:
-            marks = await self._valkey.mget([_key(shard) for shard in shards])
+            marks = await self._valkey.mget([self._key(shard) for shard in shards])
         except RedisError:
             return []
         return [shard for shard, mark in zip(shards, marks, strict=True) if mark]
@@ -70,7 +69,7 @@ class Nudges:
             try:
                 async with self._valkey.pipeline(transaction=False) as pipe:
                     for shard in shards:
-                        pipe.set(_key(shard), "1", nx=True, px=DEBOUNCE_MS)
+                        pipe.set(self._key(shard), "1", nx=True, px=DEBOUNCE_MS)
                     asleep = [shard for shard, free in zip(shards, await pipe.execute(), strict=True) if free]
                 lanes = [[shard for shard in asleep if shard % self._lanes == lane] for lane in range(self._lanes)]
                 if asleep:

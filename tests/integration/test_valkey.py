@@ -111,7 +111,7 @@ async def test_a_hundred_nudges_send_one_task(redis: Redis) -> None:
         nudges.nudge([7])
         await nudges.flush()
     assert queue.sent == [[7]]
-    assert 0 < await redis.pttl("nudge:7") <= DEBOUNCE_MS
+    assert 0 < await redis.pttl("nudge:settle:7") <= DEBOUNCE_MS
 
 
 async def test_processes_share_the_debounce(redis: Redis) -> None:

@@ -73,6 +73,8 @@ def _may_hold(transaction: Transaction, owner: str, before: int, after: int) -> 
     amount = sum(posting.amount for posting in transaction.postings)
     if transaction.kind is Kind.HOLD:
         return after == before + amount
+    if transaction.draws:
+        return after <= before if any(draw.hold.owner == owner for draw in transaction.draws) else after == before
     if transaction.hold is None or transaction.hold.owner != owner:
         return after == before
     if transaction.kind in RELEASING:

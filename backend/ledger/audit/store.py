@@ -111,6 +111,13 @@ async def stream_of_merchants(snapshot: Snapshot) -> AsyncIterator[Document]:
         yield document
 
 
+async def stream_of_credits(snapshot: Snapshot) -> AsyncIterator[Document]:
+    """Every transaction of which the cause names a credit."""
+    query = {"cause.credit": {"$type": "string"}, "copy_of": None}
+    async for document in snapshot.stream(TRANSACTIONS.name, query):
+        yield document
+
+
 async def find_copies(snapshot: Snapshot, transaction: str, owners: Sequence[str]) -> list[Document]:
     """The copies of a transaction on these owners' pages."""
     ids = [f"{transaction}@{owner}" for owner in owners]

@@ -82,6 +82,8 @@ def leaf_object(document: Mapping[str, Any], epoch: datetime = EPOCH) -> dict[st
         # Most transactions have none of these.
         if "hold" in document:
             leaf["hold"] = document["hold"]
+        if "draws" in document:
+            leaf["draws"] = document["draws"]
         if "final" in document:
             leaf["final"] = document["final"]
         if "expires_at" in document:

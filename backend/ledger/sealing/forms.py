@@ -159,6 +159,7 @@ _TRANSACTION = _record(
     },
     {
         "hold": _record({"owner": _text, "id": _text}),
+        "draws": _list_of(_record({"owner": _text, "id": _text, "final": _flag})),
         "final": _only(expected=False),
         "expires_at": _MOMENT,
         "corrects": _text,

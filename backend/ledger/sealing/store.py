@@ -75,6 +75,7 @@ LEAF_FIELDS = (
     "postings",
     "cause",
     "hold",
+    "draws",
     "final",
     "expires_at",
     "corrects",

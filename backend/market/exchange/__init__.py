@@ -1,0 +1,1 @@
+"""The exchange: orders, matching, call auctions, trades and market data of instruments."""

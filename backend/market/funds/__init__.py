@@ -1,0 +1,1 @@
+"""Funds: money that enterprises and citizens pay in and take out, recorded by finance staff; enterprises themselves."""

@@ -1,0 +1,1 @@
+"""Neutrality: what an event emits, by sourced factors, and the way to buy and retire as much."""

@@ -1,0 +1,159 @@
+"""Who has which serials: one document a range, changed in the MongoDB transaction that moves the credits in the book.
+
+A range's ``_id`` is its credit and first serial: two owners of one serial cannot be written down. The owner is that
+of the book, or ``retired:<certificate>``.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from typing import TYPE_CHECKING, Any
+
+from bson import Int64
+from pymongo import DeleteOne, UpdateOne
+
+from backend.ledger.model import Asset, OwnerId
+from backend.market.serials.model import Ranges, SerialRange, joined, spelled, taken, total_grams
+from backend.mongo.collections import AMOUNT, TEXT, Collection, Index, record
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+    from backend.mongo.client import Database, Document, Snapshot
+    from backend.mongo.transactions import Tx
+
+SERIALS = Collection(
+    "market_serials",
+    record({"_id": TEXT, "credit": TEXT, "first": AMOUNT, "last": AMOUNT, "owner": TEXT}),
+    (
+        Index("credit_first", [("credit", 1), ("first", 1)]),
+        Index("owner_credit", [("owner", 1), ("credit", 1), ("first", 1)]),
+    ),
+)
+COLLECTIONS = (SERIALS,)
+PAGE = 200
+RETIRED = "retired:"
+Holder = tuple[OwnerId, Asset]
+
+
+class TooFewSerialsError(RuntimeError):
+    """The book let somebody pay credits whose serials are not theirs: the two have come apart."""
+
+
+def retired_owner(certificate: str) -> OwnerId:
+    """Who has serials for ever that were retired by that certificate."""
+    return OwnerId(f"{RETIRED}{certificate}")
+
+
+class SerialSheet:
+    """Moves serials inside one MongoDB transaction; ``write`` ends it."""
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+        self._stored: dict[tuple[Asset, int], tuple[SerialRange, OwnerId]] = {}
+        self._now: dict[Holder, list[SerialRange]] = {}
+        # How far the holder's ranges were read: serials beyond may be stored.
+        self._read: dict[Holder, int | None] = {}
+
+    def issue(self, credit: Asset, run: SerialRange, owner: OwnerId) -> None:
+        """Give new serials to an owner; that they are new the index on credit and first serial sees to."""
+        insort(self._now.setdefault((owner, credit), []), run)
+
+    async def move(self, credit: Asset, grams: int, payer: OwnerId, payee: OwnerId) -> Ranges:
+        """So many of the payer's serials, lowest first, become the payee's; which.
+
+        Raises:
+            TooFewSerialsError: the payer has fewer.
+        """
+        had = await self._load(payer, credit, grams)
+        first, rest = taken(had, grams)
+        if total_grams(first) < grams:
+            message = f"{payer} has {total_grams(had)} serials of {credit}, not {grams}"
+            raise TooFewSerialsError(message)
+        self._now[payer, credit] = list(rest)
+        for run in first:
+            insort(self._now.setdefault((payee, credit), []), run)
+        return joined(first)
+
+    async def _load(self, owner: OwnerId, credit: Asset, grams: int) -> list[SerialRange]:
+        """The owner's ranges, read as far as ``grams`` need it."""
+        holder = (owner, credit)
+        here = self._now.setdefault(holder, [])
+        while total_grams(here) < grams and (after := self._read.get(holder, 0)) is not None:
+            query = {"owner": owner, "credit": credit, "first": {"$gt": Int64(after)}}
+            found = await self._tx.find(SERIALS.name, query, sort=[("first", 1)], limit=PAGE)
+            for document in found:
+                run = _range(document)
+                self._stored[credit, run.first] = (run, owner)
+                insort(here, run)
+            self._read[holder] = int(found[-1]["first"]) if len(found) == PAGE else None
+        return here
+
+    async def write(self) -> None:
+        """Write what changed: touching ranges of one owner become one."""
+        wanted = {
+            (credit, run.first): (run, owner) for (owner, credit), runs in self._now.items() for run in joined(runs)
+        }
+        changes: list[UpdateOne | DeleteOne] = [
+            DeleteOne({"_id": _id(*place), "owner": owner, "last": Int64(run.last)})
+            for place, (run, owner) in self._stored.items()
+            if place not in wanted
+        ]
+        changes += [
+            UpdateOne(
+                {"_id": _id(*place), "owner": owner, "last": Int64(run.last)},
+                {"$set": {"owner": wanted[place][1], "last": Int64(wanted[place][0].last)}},
+            )
+            for place, (run, owner) in self._stored.items()
+            if place in wanted and wanted[place] != (run, owner)
+        ]
+        await self._tx.bulk_write(SERIALS.name, changes)
+        new = [_document(place[0], *held) for place, held in wanted.items() if place not in self._stored]
+        await self._tx.insert_soon(SERIALS.name, new)
+
+
+def _id(credit: Asset, first: int) -> str:
+    return f"{credit}#{first}"
+
+
+def _document(credit: Asset, run: SerialRange, owner: OwnerId) -> Document:
+    return {
+        "_id": _id(credit, run.first),
+        "credit": credit,
+        "first": Int64(run.first),
+        "last": Int64(run.last),
+        "owner": owner,
+    }
+
+
+def _range(document: Mapping[str, Any]) -> SerialRange:
+    return SerialRange(int(document["first"]), int(document["last"]))
+
+
+async def list_ranges(database: Database, owner: OwnerId, credit: Asset, *, limit: int) -> Ranges:
+    """The first ``limit`` ranges of an owner, by serial."""
+    query = {"owner": owner, "credit": credit}
+    found = await database.find(SERIALS.name, query, limit=limit, sort=[("first", 1)])
+    return tuple(map(_range, found))
+
+
+async def find_owners(database: Database, credit: Asset, serials: Sequence[int]) -> list[OwnerId | None]:
+    """Who has each of these serials; None for one that was never issued."""
+    owners: list[OwnerId | None] = []
+    for serial in serials:
+        query = {"credit": credit, "first": {"$lte": Int64(serial)}}
+        found = await database.find(SERIALS.name, query, limit=1, sort=[("first", -1)])
+        is_in = bool(found) and int(found[0]["last"]) >= serial
+        owners.append(OwnerId(found[0]["owner"]) if is_in else None)
+    return owners
+
+
+async def stream_ranges(snapshot: Snapshot) -> AsyncIterator[tuple[Asset, SerialRange, OwnerId]]:
+    """Every range, by credit and first serial."""
+    async for document in snapshot.stream(SERIALS.name, {}, sort=[("credit", 1), ("first", 1)]):
+        yield Asset(document["credit"]), _range(document), OwnerId(document["owner"])
+
+
+def cause_of(credit: Asset, ranges: Iterable[SerialRange]) -> dict[str, str]:
+    """What the cause of a transaction says that moves these serials: by it they are sealed with it."""
+    return {"credit": credit, "serials": spelled(ranges)}
