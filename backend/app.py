@@ -9,7 +9,8 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
-from backend.exports import export_routes, statement_routes
+from backend.certificates.routes import certificate_routes
+from backend.exports import batch_routes, export_routes, statement_routes
 from backend.kernel.errors import UnavailableError
 from backend.metrics import METRICS_TYPE, metrics_text
 from backend.pictures import picture_routes
@@ -69,6 +70,8 @@ def _mount(app: FastAPI, services: Services) -> None:
         WebSocketRoute("/graphql", GraphQLSocket(services)),
         *export_routes(services, authenticate),
         *statement_routes(services.rewards.settlement, services.tokens, authenticate, preferred_language),
+        *batch_routes(services.market.pooling.files, services.tokens, authenticate, preferred_language),
         *picture_routes(services, authenticate, preferred_language),
+        *certificate_routes(services, preferred_language),
         *wellknown_routes(services),
     ]

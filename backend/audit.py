@@ -1,4 +1,4 @@
-"""The audits of a process: of book, seals, actions, vouchers and statements at one instant, and following."""
+"""The audits of a process: of the book and all that stands beside it at one instant, and following."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from backend.actions.invariants import ActionsAudit
 from backend.ledger.audit.follow import Following
 from backend.ledger.audit.whole import audit_ledger
 from backend.ledger.lots import PointsPolicy
+from backend.market.benefits.invariants import audit_benefits
+from backend.market.exchange.invariants import audit_exchange
+from backend.market.funds.invariants import audit_funds
+from backend.market.neutrality.invariants import audit_neutrality
+from backend.market.pooling.invariants import audit_pooling
+from backend.market.retirement.invariants import audit_retirement
+from backend.market.serials.invariants import audit_serials
 from backend.rewards.settlement.invariants import audit_settlement
 from backend.rewards.vouchers.invariants import audit_vouchers
 
@@ -18,14 +25,26 @@ if TYPE_CHECKING:
     from backend.ledger.audit.follow_store import Followed
     from backend.runtime import Services
 
+BESIDE_THE_BOOK = (
+    audit_vouchers,
+    audit_settlement,
+    audit_pooling,
+    audit_serials,
+    audit_funds,
+    audit_exchange,
+    audit_benefits,
+    audit_retirement,
+    audit_neutrality,
+)
+
 
 async def audit_books(services: Services, on_progress: Callable[[int], None] | None = None) -> Audit:
     """Replay everything; ``audit.clean`` tells whether it adds up and ``audit.findings`` where it does not."""
     async with services.database.snapshot() as snapshot:
         explains = ActionsAudit(snapshot, services.rules.book, services.programme.zone)
         audit = await audit_ledger(snapshot, on_progress, policy=points_policy(services), explains=explains)
-        await audit_vouchers(snapshot, audit)
-        await audit_settlement(snapshot, audit)
+        for check in BESIDE_THE_BOOK:
+            await check(snapshot, audit)
         return audit
 
 

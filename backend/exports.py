@@ -1,4 +1,7 @@
-"""Files downloaded over HTTP with a token: back-tests as CSV or Parquet, merchants' statements as CSV, XLSX or PDF."""
+"""Files downloaded over HTTP: back-tests as CSV or Parquet, merchants' statements as CSV, XLSX or PDF, batches as ZIP.
+
+All but the register of issued serials need a token.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from backend.identity.model import Principal
     from backend.identity.tokens import Tokens
     from backend.kernel.errors import Language
+    from backend.market.pooling.packing import BatchFiles, Packed
     from backend.rewards.settlement.model import Statement
     from backend.rewards.settlement.service import Settlement
     from backend.runtime import Services
@@ -37,6 +41,7 @@ FORMS = {
 
 # A statement of many thousand lines takes a processor for a while.
 STATEMENTS_AT_ONCE = 2
+PACKS_AT_ONCE = 2
 
 
 def export_routes(services: Services, authenticate: Callable[[Tokens, str], Principal]) -> list[Route]:
@@ -94,6 +99,57 @@ def statement_routes(
         return _file(found, Form(form), exported, language)
 
     return [Route("/exports/statements/{name}.{form}", statement)]
+
+
+def batch_routes(
+    files: BatchFiles,
+    tokens: Tokens,
+    authenticate: Callable[[Tokens, str], Principal],
+    preferred_language: Callable[[str | None], Language],
+) -> list[Route]:
+    """The evidence pack of a batch, for verifiers and administrators; the register of issued serials, for everybody."""
+    places = asyncio.Semaphore(PACKS_AT_ONCE)
+
+    async def pack(request: Request) -> Response:
+        """A batch with its acts, sample and hashes."""
+        name = request.path_params["name"]
+        language = preferred_language(request.headers.get("accept-language"))
+        try:
+            principal = authenticate(tokens, request.headers.get("authorization", ""))
+            async with places:
+                packed = await files.pack(principal, name)
+        except AccessError as error:
+            return _problem(401 if error.code == "UNAUTHENTICATED" else 403, error.code, error.message(language))
+        except TransientError as error:
+            return _problem(503, error.code, error.message(language))
+        except Refusal as error:
+            return _problem(404, error.code, error.message(language))
+        return _packed(packed, f"{name}.zip", "application/zip", "private, no-store")
+
+    async def register(_: Request) -> Response:
+        """Who holds how many of which serials, by sort of holder."""
+        try:
+            async with places:
+                packed = await files.register()
+        except TransientError as error:
+            return _problem(503, error.code, error.message())
+        return _packed(packed, "registry.csv", "text/csv; charset=utf-8", "no-cache")
+
+    return [Route("/exports/batches/{name}.zip", pack), Route("/exports/registry.csv", register)]
+
+
+def _packed(packed: Packed, name: str, media_type: str, caching: str) -> Response:
+    """The file with its own digest (RFC 9530)."""
+    headers = {
+        "Cache-Control": caching,
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Content-Length": str(packed.size),
+        "ETag": f'"{packed.sha256.hex()}"',
+        "Repr-Digest": f"sha-256=:{base64.b64encode(packed.sha256).decode()}:",
+        "Vary": "Authorization",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return StreamingResponse(packed.chunks(), 200, headers, media_type)
 
 
 async def _find_statement(settlement: Settlement, principal: Principal, name: StatementId) -> Statement:

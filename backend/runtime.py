@@ -43,6 +43,7 @@ from backend.ledger.sealing.store import COLLECTIONS as SEALING_COLLECTIONS
 from backend.ledger.service import Ledger
 from backend.market.opening import COLLECTIONS as MARKET_COLLECTIONS
 from backend.market.opening import Ground, Market, open_market
+from backend.market.pooling.store import find_bound
 from backend.mongo.client import open_database
 from backend.mongo.idempotency import IDEMPOTENCY_KEYS, IdempotencyKeys
 from backend.mongo.migrations import migrate
@@ -299,6 +300,7 @@ def _restating(core: _Core) -> Restating:
         leases=core.leases,
         clock=core.clock,
         zone=core.programme.zone,
+        find_bound=find_bound,
     )
 
 

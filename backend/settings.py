@@ -30,6 +30,8 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=1_048_576, ge=1_024)
     settle_lanes: int = Field(default=2, ge=1, le=64)
     conversion_batch: int = Field(default=500, ge=1, le=2_000)
+    public_url: str | None = Field(default=None, pattern=r"^https?://[^/\s?#]+$")
+    """Where everybody reaches this programme, as certificates print it; unset: where whoever asks reached it."""
     sweep_after_ms: int = Field(default=2_000, ge=100)
 
     @property

@@ -1,4 +1,4 @@
-"""The matching engine by itself: orders per second of the book alone, every answer held against the reference market."""
+"""The matching engine by itself: orders per second of the book, every answer held against the reference market."""
 
 from __future__ import annotations
 

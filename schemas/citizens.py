@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta
 
 import strawberry
@@ -26,11 +25,23 @@ from backend.ledger.model import (
 )
 from backend.rewards.vouchers.model import Voucher
 from schemas.actions import ActionType
+from schemas.benefits import CitizenBenefits
 from schemas.context import Info
+from schemas.enterprises import EnterpriseFields
 from schemas.enums import PrincipalKind
 from schemas.families import FamilyType
-from schemas.ledger import AssetEnum, PeriodStatementType, PointLotType, Reduction, StatementLineType
-from schemas.relay import NOT_A_CURSOR, Connection, Node, connect, moment_place, page_span, read_moment_place
+from schemas.funds import CitizenFunds
+from schemas.ledger import (
+    AssetEnum,
+    PeriodStatementType,
+    PointLotType,
+    Reduction,
+    StatementLineType,
+    connect_statement,
+)
+from schemas.orders import CitizenTrading, EnterpriseTrading
+from schemas.pooling import CitizenPooling
+from schemas.relay import Connection, Node, connect, moment_place, page_span, read_moment_place
 from schemas.scalars import BigInt
 from schemas.view import view
 from schemas.vouchers import VoucherType, connect_vouchers
@@ -43,14 +54,6 @@ FIRST_YEAR = 2000
 def action_place(action: Action) -> str:
     """An action's place in its citizen's list."""
     return moment_place(action.occurred_at, action.id)
-
-
-def _read_sequence(text: str | None, field: str) -> int | None:
-    if text is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise InvalidInputError(field, NOT_A_CURSOR)
-    return int(text)
 
 
 async def _page(parent: Citizen, info: Info) -> Page:
@@ -74,7 +77,7 @@ class Viewer:
 
 
 @view(of=Citizen, name="Citizen")
-class CitizenType(Node, Viewer):
+class CitizenType(Node, Viewer, CitizenBenefits, CitizenFunds, CitizenPooling, CitizenTrading):
     """A person with a carbon account. Only the citizen and staff see the balances and lists."""
 
     display_name: str
@@ -173,16 +176,7 @@ class CitizenType(Node, Viewer):
     ) -> Connection[StatementLine]:
         """Movements of one account, newest first; at most 100 a page."""
         info.context.require_sight(parent.id)
-        span = page_span(first, after, last, before)
-        older, newer = _read_sequence(span.after, "after"), _read_sequence(span.before, "before")
-        account = _account(parent, asset)
-
-        async def fetch(limit: int) -> list[StatementLine]:
-            return await info.context.services.ledger.list_statement(
-                account, limit=limit, older_than=older, newer_than=newer, newest=span.newest
-            )
-
-        return await connect(span, fetch, lambda line: str(line.sequence))
+        return await connect_statement(info, _account(parent, asset), first, after, last, before)
 
     @strawberry.field(graphql_type=PeriodStatementType)
     @staticmethod
@@ -238,7 +232,7 @@ class MerchantType(Viewer):
 
 
 @view(of=Principal, name="Enterprise", when=lambda principal: principal.kind is PrincipalKind.ENTERPRISE)
-class EnterpriseType(Viewer):
+class EnterpriseType(Viewer, EnterpriseFields, EnterpriseTrading):
     """A buyer of credits."""
 
 
@@ -249,7 +243,7 @@ class StaffType(Viewer):
     @strawberry.field
     @staticmethod
     def roles(parent: strawberry.Parent[Principal]) -> list[str]:
-        """admin, reviewer, verifier."""
+        """admin, reviewer, verifier, finance."""
         return sorted(parent.staff_roles)
 
 

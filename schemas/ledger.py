@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from enum import Enum
 
 import strawberry
 
-from backend.ledger.model import POINTS, QUANTIFIED, RECOGNISED, Asset, Lot, PeriodStatement, StatementLine
+from backend.kernel.errors import InvalidInputError
+from backend.ledger.model import (
+    CNY,
+    POINTS,
+    QUANTIFIED,
+    RECOGNISED,
+    AccountId,
+    Asset,
+    Lot,
+    PeriodStatement,
+    StatementLine,
+)
 from backend.ledger.statements import note_of, to_csv, to_json
 from schemas.context import Info
 from schemas.enums import TransactionKind
+from schemas.relay import NOT_A_CURSOR, Connection, connect, page_span
 from schemas.scalars import BigInt
 from schemas.view import view
 
@@ -22,6 +35,7 @@ class AssetEnum(Enum):
     POINTS = POINTS
     CO2E_QUANTIFIED = QUANTIFIED
     CO2E_RECOGNISED = RECOGNISED
+    CNY = CNY
 
 
 def shown_asset(asset: Asset) -> AssetEnum:
@@ -52,7 +66,7 @@ class StatementLineType:
     @strawberry.field
     @staticmethod
     def change(parent: strawberry.Parent[StatementLine]) -> BigInt:
-        """Signed amount: points, or milligrams CO2e."""
+        """Signed amount: points, milligrams CO2e, or fen."""
         return BigInt(parent.line.change)
 
     @strawberry.field
@@ -139,3 +153,26 @@ class PeriodStatementType:
     def json(parent: strawberry.Parent[PeriodStatement]) -> str:
         """The same for a program: one JSON object, times in UTC."""
         return to_json(parent)
+
+
+def _read_sequence(text: str | None, field: str) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise InvalidInputError(field, NOT_A_CURSOR)
+    return int(text)
+
+
+async def connect_statement(
+    info: Info, account: AccountId, first: int | None, after: str | None, last: int | None, before: str | None
+) -> Connection[StatementLine]:
+    """A page of an account's movements, newest first; whoever calls has looked who asks."""
+    span = page_span(first, after, last, before)
+    older, newer = _read_sequence(span.after, "after"), _read_sequence(span.before, "before")
+
+    async def fetch(limit: int) -> list[StatementLine]:
+        return await info.context.services.ledger.list_statement(
+            account, limit=limit, older_than=older, newer_than=newer, newest=span.newest
+        )
+
+    return await connect(span, fetch, lambda line: str(line.sequence))

@@ -20,6 +20,12 @@ import backend.actions.errors
 import backend.identity.errors
 import backend.kernel.errors
 import backend.ledger.errors
+import backend.market.benefits.errors
+import backend.market.exchange.errors
+import backend.market.funds.errors
+import backend.market.neutrality.errors
+import backend.market.pooling.errors
+import backend.market.retirement.errors
 import backend.rewards.merchants.errors
 import backend.rewards.offers.errors
 import backend.rewards.settlement.errors
@@ -45,6 +51,12 @@ MODULES: tuple[ModuleType, ...] = (
     backend.actions.errors,
     backend.actions.backtesting.errors,
     backend.rules.refusals,
+    backend.market.benefits.errors,
+    backend.market.exchange.errors,
+    backend.market.funds.errors,
+    backend.market.pooling.errors,
+    backend.market.neutrality.errors,
+    backend.market.retirement.errors,
     backend.rewards.merchants.errors,
     backend.rewards.offers.errors,
     backend.rewards.settlement.errors,

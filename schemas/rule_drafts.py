@@ -15,9 +15,13 @@ from backend.rules.drafts import Backtest, Change, Draft, LogEntry
 from backend.rules.model import Campaign, Kind, Limit, Limits, RuleVersion
 from backend.rules.steps import Order
 from schemas.backtests import BacktestQueries
+from schemas.batches import BatchAdminQueries
+from schemas.benefits import BenefitAdminQueries
 from schemas.context import Info
 from schemas.counter import DisputeQueries
+from schemas.enterprises import EnterpriseAdminQueries
 from schemas.enums import Stage, Step, Subject
+from schemas.funds import FundAdminQueries
 from schemas.merchants import MerchantAdminQueries
 from schemas.offers import OfferAdminQueries
 from schemas.refusals import RuleProblemType, result_union
@@ -341,7 +345,11 @@ async def _draft(info: Info, subject: Subject, text: Any, given: Any) -> Draft:
 @strawberry.type
 class AdminQuery(
     BacktestQueries,
+    BatchAdminQueries,
+    BenefitAdminQueries,
     DisputeQueries,
+    EnterpriseAdminQueries,
+    FundAdminQueries,
     MerchantAdminQueries,
     OfferAdminQueries,
     ReviewQueries,

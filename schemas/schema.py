@@ -16,29 +16,43 @@ from backend.actions.model import Action
 from backend.identity.model import Citizen
 from backend.kernel.errors import InvalidInputError, Text
 from backend.kernel.ids import ActionId, CitizenId
+from backend.market.exchange.model import Instrument, Order, Trade
+from backend.market.neutrality.model import Neutralisation
+from backend.market.pooling.model import Batch
+from backend.market.retirement.model import Certificate
 from backend.rewards.merchants.model import Merchant
 from backend.rewards.offers.model import Offer
 from backend.rewards.settlement.model import Statement
 from backend.rewards.vouchers.model import Voucher, VoucherId
 from schemas.actions import ActionsMutation, ActionsQuery, ActionsSubscription
 from schemas.backtests import BacktestsMutation, BacktestsSubscription
+from schemas.batches import BatchesMutation, BatchesQuery, find_batch
+from schemas.benefits import BenefitsMutation
 from schemas.citizens import CitizensQuery, CitizenType, EnterpriseType, MerchantType, PartnerType, StaffType
 from schemas.context import Info
 from schemas.counter import CounterMutation
+from schemas.enterprises import EnterprisesMutation
+from schemas.exchange import ExchangeMutation
 from schemas.families import FamiliesMutation
 from schemas.faults import ShowErrors
+from schemas.fund_changes import FundsMutation
 from schemas.limits import MAX_TOKENS, LimitRule
+from schemas.market_data import MarketDataQuery, MarketDataSubscription, find_instrument, find_trade
 from schemas.merchant_changes import MerchantsMutation
 from schemas.merchant_desk import MerchantDeskQuery
 from schemas.merchants import MerchantsQuery, find_public_merchant
+from schemas.neutrality import NeutralityMutation, NeutralityQuery, find_neutralisation
 from schemas.offer_changes import OffersMutation
 from schemas.offers import OffersQuery, find_public_offer
+from schemas.orders import OrdersMutation, OrdersQuery, OrdersSubscription, find_order
 from schemas.points import PointsMutation
+from schemas.pooling import PoolingMutation, PoolingQuery
 from schemas.programme import ProgrammeQuery
 from schemas.provenance import ProvenanceQuery
 from schemas.refusals import HANDLERS, RefusalInterface
 from schemas.relay import MAX_PAGE, Node, from_global_id
 from schemas.restatements import RestatementsMutation
+from schemas.retirement import RetirementMutation, RetirementQuery, find_certificate
 from schemas.reviews import ReviewsMutation
 from schemas.rule_drafts import AdminQueries, RuleDraftsMutation
 from schemas.rules import RulesQuery
@@ -50,11 +64,30 @@ from schemas.webhooks import WebhooksMutation
 
 SNAPSHOT = Path(__file__).with_name("schema.graphql")
 # What ``node`` may find.
-Found = Action | Citizen | Merchant | Offer | Statement | Voucher
-# What everybody may see, where it may be seen at all.
+Found = (
+    Action
+    | Batch
+    | Certificate
+    | Citizen
+    | Instrument
+    | Merchant
+    | Neutralisation
+    | Offer
+    | Order
+    | Statement
+    | Trade
+    | Voucher
+)
+# What everybody may see, or what looks by itself who asks.
 PUBLIC: dict[str, Callable[[Info, Any], Awaitable[Found | None]]] = {
+    "Batch": find_batch,
+    "Certificate": find_certificate,
+    "Instrument": find_instrument,
     "Merchant": find_public_merchant,
+    "Neutralisation": find_neutralisation,
     "Offer": find_public_offer,
+    "Order": find_order,
+    "Trade": find_trade,
 }
 
 
@@ -97,13 +130,19 @@ async def _find_node(info: Info, global_id: str) -> Found | None:
 class Query(
     ActionsQuery,
     AdminQueries,
+    BatchesQuery,
     CitizensQuery,
+    MarketDataQuery,
     MerchantDeskQuery,
     MerchantsQuery,
+    NeutralityQuery,
     NodeQuery,
     OffersQuery,
+    OrdersQuery,
+    PoolingQuery,
     ProgrammeQuery,
     ProvenanceQuery,
+    RetirementQuery,
     RulesQuery,
     SealingQuery,
 ):
@@ -114,12 +153,21 @@ class Query(
 class Mutation(
     ActionsMutation,
     BacktestsMutation,
+    BatchesMutation,
+    BenefitsMutation,
     CounterMutation,
+    EnterprisesMutation,
+    ExchangeMutation,
     FamiliesMutation,
+    FundsMutation,
     MerchantsMutation,
+    NeutralityMutation,
     OffersMutation,
+    OrdersMutation,
     PointsMutation,
+    PoolingMutation,
     RestatementsMutation,
+    RetirementMutation,
     ReviewsMutation,
     RuleDraftsMutation,
     SettlementsMutation,
@@ -130,7 +178,13 @@ class Mutation(
 
 
 @strawberry.type
-class Subscription(ActionsSubscription, BacktestsSubscription, VouchersSubscription):
+class Subscription(
+    ActionsSubscription,
+    BacktestsSubscription,
+    MarketDataSubscription,
+    OrdersSubscription,
+    VouchersSubscription,
+):
     """What can be watched."""
 
 

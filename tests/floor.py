@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+from backend.kernel.ids import CitizenId
 from backend.kernel.units import MG_PER_GRAM
 from backend.ledger.model import (
     BANK,
@@ -22,7 +23,6 @@ from backend.ledger.model import (
     credit_asset,
     pool_owner,
 )
-from backend.kernel.ids import CitizenId
 from backend.market.serials.model import SerialRange
 from backend.market.serials.store import SerialSheet, cause_of
 from backend.mongo.transactions import Transactions
@@ -53,7 +53,7 @@ async def give_fen(services: Services, owner: OwnerId, fen: int) -> None:
 async def give_credits(
     services: Services, owner: OwnerId, grams: int, *, first: int = 1, batch: str = BATCH
 ) -> SerialRange:
-    """Credits with the serials from ``first`` on, earned, pooled and issued to the owner; the batch itself is not made."""
+    """Credits with the serials from ``first`` on, earned, pooled and issued to the owner; no batch is made."""
     run, credit, number = SerialRange(first, first + grams - 1), credit_asset(batch), next(_NUMBERS)
     pool, amount = account_of(pool_owner(batch), QUANTIFIED), grams * MG_PER_GRAM
     mine = account_of(FIRST_HAND, QUANTIFIED)

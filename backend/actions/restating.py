@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -33,7 +34,7 @@ from backend.mongo.idempotency import Use, claim, claimed_at
 from backend.rules.formula import UnmeasurableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
@@ -55,6 +56,8 @@ MAX_REASON = 500
 BATCH = 200
 # A run ends after so many batches; the next one goes on from there.
 MAX_BATCHES = 50
+# Why an act that is pooled is left as it is.
+BOUND = "BOUND"
 LEASE = "restate"
 LEASE_MS = 600_000
 MAX_OPEN = 20
@@ -63,7 +66,11 @@ ANY_STAFF = frozenset(StaffRole)
 
 
 class Restating:
-    """Restatements: proposed by administrators, approved by another administrator or a reviewer."""
+    """Restatements: proposed by administrators, approved by another administrator or a reviewer.
+
+    ``find_bound`` tells which of some acts are pooled: nobody can restate those any more. It is asked in the
+    transaction that restates. Pooling turns the same citizen's page, so that one of the two starts again.
+    """
 
     def __init__(
         self,
@@ -75,6 +82,7 @@ class Restating:
         leases: Leases,
         clock: Clock,
         zone: ZoneInfo,
+        find_bound: Callable[[Tx, Sequence[ActionId]], Awaitable[frozenset[ActionId]]],
         batch_size: int = BATCH,
     ) -> None:
         self._reads = RestateReads(database)
@@ -84,6 +92,7 @@ class Restating:
         self._leases = leases
         self._clock = clock
         self._zone = zone
+        self._find_bound = find_bound
         self._batch_size = batch_size
 
     async def propose(
@@ -226,12 +235,16 @@ class Restating:
         cursor, looked_at = "", 0
         while actions := await self._reads.list_acts(job, cursor, self._batch_size):
             pages = await self._ledger.find_pages([citizen_owner(citizen) for citizen in {a.citizen for a in actions}])
+            bound = await self._transactions.run(partial(self._bound, [action.id for action in actions]))
             for action in actions:
-                estimating.add(action, pages[citizen_owner(action.citizen)], now)
+                estimating.add(action, pages[citizen_owner(action.citizen)], now, is_bound=action.id in bound)
             cursor, looked_at = actions[-1].id, looked_at + len(actions)
         stage = Stage.ESTIMATED if job.dry_run else Stage.PROPOSED
         await self._advance(job, dataclasses.replace(job, stage=stage, estimate=estimating.result(now)))
         return looked_at
+
+    async def _bound(self, actions: Sequence[ActionId], tx: Tx) -> frozenset[ActionId]:
+        return await self._find_bound(tx, actions)
 
     async def _run(self, job: RestatementJob) -> int:
         looked_at = 0
@@ -277,9 +290,11 @@ class Restating:
             if not _is_as_seen(standing, job) or ids[0] <= job.cursor:
                 return standing  # another worker was here first
             book = await self._rules.book_within(tx)
+            bound = await self._find_bound(tx, ids)
             count, restated = job.done, []
             for action in await writes.credited(ids):
-                planned = _plan(action, job.rule, book, self._zone, refused.get(action.id))
+                why_not = BOUND if action.id in bound else refused.get(action.id)
+                planned = _plan(action, job.rule, book, self._zone, why_not)
                 count = _counted(count, action, planned)
                 if isinstance(planned, Difference) and planned != NONE:
                     restated.append(_restated(action, job, planned, book.revision, now))
@@ -306,9 +321,9 @@ class _Estimating:
         self._largest: list[tuple[int, ActionId, Difference]] = []
         self._changes: Counter[tuple[CitizenId, Asset]] = Counter()
 
-    def add(self, action: Action, page: Page, now: datetime) -> None:
+    def add(self, action: Action, page: Page, now: datetime, *, is_bound: bool) -> None:
         """Add an act, whose citizen stands so before the restatement."""
-        planned = _plan(action, self._job.rule, self._book, self._zone)
+        planned = _plan(action, self._job.rule, self._book, self._zone, BOUND if is_bound else None)
         self._count = _counted(self._count, action, planned)
         if planned is None or isinstance(planned, str) or planned == NONE:
             return
@@ -340,11 +355,6 @@ def _is_as_seen(standing: RestatementJob, job: RestatementJob) -> bool:
     return (standing.stage, standing.cursor) == (job.stage, job.cursor)
 
 
-def bound_mg(action: Action) -> int:  # noqa: ARG001 - asked of the market once there is one
-    """Of the act's milligrams, those already pooled or issued as credits: what nobody can restate any more."""
-    return 0
-
-
 def _plan(
     action: Action, rule: RuleRef, book: RuleBook, zone: ZoneInfo, refused: str | None = None
 ) -> Difference | str | None:
@@ -354,8 +364,6 @@ def _plan(
         return None
     if refused is not None:
         return refused
-    if bound_mg(action):
-        return "BOUND"
     try:
         return difference_by(action, version, book, zone)
     except UnmeasurableError:

@@ -165,6 +165,7 @@ class Reviewing:
         return [await self._reverse(tx, loser, action.id, book, now) for loser in losers]
 
     async def _reverse(self, tx: Tx, loser: Action, superseded_by: ActionId, book: RuleBook, now: datetime) -> Action:
+        """Take back what the act earned; grams of it that are pooled stay in their batch, and its citizen owes them."""
         transaction = expected_reversal(loser, superseded_by)
         posted = await self._ledger.post_within(tx, [transaction] if transaction else [], at=now)
         reversal = Reversal(

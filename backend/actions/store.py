@@ -266,6 +266,29 @@ class SettlingWrites:
         return await self._tx.force_one(ACTIONS.name, query, {"$set": outcome})
 
 
+async def list_credited(
+    tx: Tx,
+    citizen: CitizenId,
+    kinds: Sequence[str],
+    since: datetime,
+    until: datetime,
+    *,
+    after: tuple[datetime, str] | None,
+    limit: int,
+) -> list[Action]:
+    """The citizen's next credited acts of these kinds with ``since <= occurred_at < until``, oldest first."""
+    query: Document = {
+        "citizen": citizen,
+        "occurred_at": {"$gte": since, "$lt": until},
+        "kind": {"$in": list(kinds)},
+        "status": Status.CREDITED.value,
+    }
+    if after is not None:
+        query["$and"] = [_beyond(after, "$gt")]
+    found = await tx.find(ACTIONS.name, query, sort=[("occurred_at", 1), ("_id", 1)], limit=limit)
+    return [action_from_document(document) for document in found]
+
+
 def add_to_counter(key: str, citizen: CitizenId, usage: CapUsage) -> UpdateOne:
     """Add to a counter, or take away what is negative."""
     added = {

@@ -25,9 +25,11 @@ from backend.cli import proof
 from backend.cli.cafe import Coffee, seed_cafe
 from backend.cli.city import City, seed_city
 from backend.cli.client import Client
+from backend.cli.commutes import plan_commutes
 from backend.cli.console import OUT, grams, quiet_logs, with_services
 from backend.cli.day import Day, chunks, plan_day, steps
 from backend.cli.ledger import show_audit
+from backend.cli.market import Trading
 from backend.identity.model import ExternalId, Principal, PrincipalKind
 from backend.kernel.clock import local_date
 from backend.settings import Settings
@@ -35,6 +37,8 @@ from backend.stack import running_stack
 from schemas.relay import to_global_id
 
 if TYPE_CHECKING:
+    from datetime import date as date_type
+
     from backend.actions.model import Total
     from backend.ledger.audit.findings import Audit
     from backend.runtime import Services
@@ -76,19 +80,22 @@ class Played:
 def demo(
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 2,
+    keep: Annotated[Path, typer.Option(help="Folder for the certificate and its receipt.")] = Path(".tanhui/demo"),
 ) -> None:
     """Play a day of a city and show what became of it."""
     quiet_logs()
+    keep.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="tanhui-demo-"))
     try:
         settings = Settings().model_copy(update={"data_dir": folder})
         OUT.print("[bold]碳惠 Tanhui[/]: starting MongoDB, Valkey, API and workers …")
         with running_stack(settings, workers=workers) as stack:
-            show = _Show(stack.url, folder)
+            show = _Show(stack.url, folder, keep)
             figures, audit = with_services(stack.settings, show.run)
         if json is not None:
             json.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
-        raise typer.Exit(0 if audit.clean and figures["receipt"] == "verified" else 1)
+        is_proven = figures["receipt"] == figures["market"]["certificate"] == "verified"
+        raise typer.Exit(0 if audit.clean and is_proven else 1)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -96,9 +103,10 @@ def demo(
 class _Show:
     """The demo's acts in order."""
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, kept: Path) -> None:
         self._url = url
         self._folder = folder
+        self._kept = kept
         self._played = Played()
 
     async def run(self, services: Services) -> tuple[dict[str, Any], Audit]:
@@ -113,15 +121,24 @@ class _Show:
         OUT.print(f"{CITIZENS} citizens, {len(city.partner_tokens)} partners, a café; playing {date} from {day.origin}")
         async with httpx.AsyncClient(timeout=30) as http:
             await self._play(http, services, city, day)
+            await self._commute(http, services, city, date)
             totals = await _settled_totals(services)
             best = await self._show_people(http, services, city)
             is_proven = await self._drink_and_prove(http, services, self._phone(http, services, city, best))
+            market = await Trading(http, self._url, services, city, self._kept).tell(date)
         _show_totals(totals)
         audit = await audit_books(services)
-        figures = {**self._figures(totals, audit), "receipt": "verified" if is_proven else "does not verify"}
+        receipt = "verified" if is_proven else "does not verify"
+        figures = {**self._figures(totals, audit), "receipt": receipt, "market": market}
         _show_figures(figures, self._played)
         show_audit(audit)
         return figures, audit
+
+    async def _commute(self, http: httpx.AsyncClient, services: Services, city: City, date: date_type) -> None:
+        """The rides to work of the days before, of which a tonne comes together."""
+        metro = Client(http, self._url, city.partner_tokens["metro"])
+        for batch in chunks(plan_commutes(before=date, zone=services.programme.zone, citizens=CITIZENS), BATCH):
+            await self._send(metro, batch)
 
     async def _play(self, http: httpx.AsyncClient, services: Services, city: City, day: Day) -> None:
         clients = {name: Client(http, self._url, token) for name, token in city.partner_tokens.items()}

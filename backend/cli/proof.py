@@ -1,4 +1,4 @@
-"""The demo's last act: points that were spent are traced to their acts, sealed, and the receipt verified offline."""
+"""What the demo proves: points that were spent are traced to their acts, and sealed receipts verify offline."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import orjson
 from rich.table import Table
 
 from backend.cli.console import OUT
+from backend.kernel.clock import local_date
 from backend.ledger.sealing import receipts
+from backend.ledger.sealing.canonical import moment_of
 
 if TYPE_CHECKING:
     import httpx
@@ -38,13 +41,19 @@ async def verify(
     """Seal the book, fetch the receipt and the published day, verify one against the other; whether it holds."""
     await services.sealing.seal_now()
     receipt = (await phone.call("Receipt", {"transactionId": transaction}))["receipt"]
-    answer = await http.get(f"{url}/.well-known/tanhui/roots/{receipt['block']['day']}.json")
+    return await check(services, http, url, receipt["document"].encode(), folder)
+
+
+async def check(services: Services, http: httpx.AsyncClient, url: str, document: bytes, folder: Path) -> bool:
+    """Verify a receipt against the published day of its block; whether it holds."""
+    block = orjson.loads(document)["block"]
+    day = local_date(moment_of(block["sealed_at"]), services.programme.zone)
+    answer = await http.get(f"{url}/.well-known/tanhui/roots/{day}.json")
     answer.raise_for_status()
     kept, roots = folder / "receipt.json", folder / "roots.json"
-    kept.write_text(receipt["document"], encoding="utf-8")
+    kept.write_bytes(document)
     roots.write_bytes(answer.content)
-    verdict = receipts.verify(kept.read_bytes(), roots.read_bytes())
-    block = receipt["block"]
+    verdict = receipts.verify(document, answer.content)
     OUT.print(f"sealed in block {block['height']} among {block['size']:,} transactions, root {block['root'][:16]}…")
     for finding in verdict.findings:
         OUT.print(f"{'[bold green]✓[/]' if finding.holds else '[bold red]✗[/]'} {finding.check}")

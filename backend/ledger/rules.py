@@ -17,6 +17,7 @@ from backend.ledger.errors import (
 )
 from backend.ledger.model import (
     POINTS,
+    POOL,
     Applied,
     Entry,
     Hold,
@@ -239,12 +240,13 @@ def _trade(desk: Mapping[OwnerId, _Draft], transaction: Transaction, terms: Term
 
     Nothing traded has lots.
     """
-    holds = {
-        (draw.hold.owner, hold.asset): hold.id
-        for draw in transaction.draws
-        if draw.hold.owner in desk
-        for hold in [_ordered(desk[draw.hold.owner], draw.hold.id, transaction, terms.at)]
-    }
+    holds: dict[tuple[OwnerId, Asset], TransactionId] = {}
+    for draw in transaction.draws:
+        if draw.hold.owner in desk:
+            hold = _ordered(desk[draw.hold.owner], draw.hold.id, transaction, terms.at)
+            if holds.setdefault((draw.hold.owner, hold.asset), hold.id) != hold.id:
+                message = f"{transaction.key}: draws on two holds of {hold.asset} of {draw.hold.owner}"
+                raise MalformedTransactionError(message)
     for posting in transaction.postings:
         payer, payee = split_account(posting.from_account), split_account(posting.to_account)
         draft = desk.get(payer.owner)
@@ -356,11 +358,12 @@ def _need(draft: _Draft, posting: Posting, at: datetime) -> None:
 
 
 def lendings(transaction: Transaction, pages: Mapping[OwnerId, Page], at: datetime) -> Iterator[Transaction]:
-    """What owners must be lent, so that a correction can take back what they have spent."""
+    """What people must be lent, so that a correction can take back what they have spent."""
     needed: dict[tuple[OwnerId, Asset], int] = {}
     for posting in transaction.postings:
         payer = split_account(posting.from_account)
-        if is_guarded(payer.owner):
+        # A pool owes nothing: what has left it for good cannot be withdrawn.
+        if is_guarded(payer.owner) and not payer.owner.startswith(POOL):
             needed[payer.owner, payer.asset] = needed.get((payer.owner, payer.asset), 0) + posting.amount
     for (owner, asset), amount in needed.items():
         short = amount - (pages.get(owner) or Page(owner)).available(asset, at)

@@ -165,7 +165,8 @@ def _unwritable(transaction: Transaction) -> Iterator[str]:
         yield "its key or cause is no text"
     accounts = [account for posting in transaction.postings for account in (posting.from_account, posting.to_account)]
     try:
-        canonical_json([*texts, *accounts, *(transaction.hold or ()), transaction.corrects])
+        drawn = [part for draw in transaction.draws for part in draw.hold]
+        canonical_json([*texts, *accounts, *(transaction.hold or ()), *drawn, transaction.corrects])
     except (TypeError, ValueError) as error:
         yield f"it cannot be written: {error}"
 
@@ -190,7 +191,11 @@ def _problems(transaction: Transaction) -> Iterator[str]:
         problem = _broken(posting) or _misplaced(posting, transaction)
         if problem:
             yield problem
+    # Whose accounts these are can be asked only now that each is one.
+    if any(draw.hold.owner not in transaction.owners for draw in transaction.draws):
+        yield "it draws on a hold of somebody who does not trade"
     yield from _undivided(transaction)
+    yield from _unequal(transaction)
 
 
 def _unfit(transaction: Transaction) -> Iterator[str]:
@@ -202,9 +207,8 @@ def _unfit(transaction: Transaction) -> Iterator[str]:
         yield f"a {kind} leaves no hold open"
     if bool(transaction.draws) is not (kind is Kind.TRADE):
         yield f"a {kind} and holds to draw on do not go together"
-    payers = {split_account(posting.from_account).owner for posting in transaction.postings}
-    if any(draw.hold.owner not in payers for draw in transaction.draws):
-        yield "it draws on a hold of somebody who does not pay"
+    if len({draw.hold.id for draw in transaction.draws}) < len(transaction.draws):
+        yield "it draws on a hold twice"
     if (transaction.expires_at is not None) is not (kind is Kind.HOLD):
         yield f"a {kind} and an end do not go together"
     if (transaction.corrects is not None) is not (kind in CORRECTING) and kind is not Kind.ADJUST:
@@ -254,6 +258,8 @@ def _misplaced(posting: Posting, transaction: Transaction) -> str | None:
     payer, payee = split_account(posting.from_account), split_account(posting.to_account)
     if (payer.is_debt or payee.is_debt) and payer.owner != payee.owner:
         return "a debt is nobody else's"
+    if kind is Kind.BENEFIT and not (payer.owner.startswith(POOL) or posting.from_account == MINTS[POINTS]):
+        return f"a {kind} is paid by a pool, or in points"
     if transaction.hold is not None and transaction.hold.owner != payer.owner:
         return f"{payer.owner} did not reserve that"
     return None
@@ -297,3 +303,13 @@ def _undivided(transaction: Transaction) -> Iterator[str]:
     merchants = {owner for owner in (split_account(account).owner for account in accounts) if is_merchant(owner)}
     if merchants != {merchant_owner(transaction.cause.get("merchant", ""))}:
         yield f"a {transaction.kind} is of the one merchant whom its cause names"
+
+
+def _unequal(transaction: Transaction) -> Iterator[str]:
+    """What is issued was converted by the same transaction, gram for gram."""
+    if transaction.kind is not Kind.ISSUE:
+        return
+    issued = sum(posting.amount for posting in transaction.postings if is_credit(posting.asset))
+    converted = sum(posting.amount for posting in transaction.postings if posting.asset == QUANTIFIED)
+    if issued != converted:
+        yield f"it converts {converted} mg and issues {issued}"

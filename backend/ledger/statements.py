@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from backend.kernel.crypto import canonical_json
 from backend.kernel.errors import Language, Text
-from backend.ledger.model import POINTS, QUANTIFIED, RECOGNISED, TransactionKind, split_account
+from backend.ledger.model import CNY, CREDIT, POINTS, QUANTIFIED, RECOGNISED, TransactionKind, is_credit, split_account
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -41,12 +41,21 @@ KINDS = {
     Kind.REPAY: Text("偿还", "repaid"),
     Kind.SETTLE: Text("结算", "settlement"),
     Kind.PAYOUT: Text("付款", "payout"),
+    Kind.DEPOSIT: Text("入金", "deposit"),
+    Kind.POOL: Text("归集", "pooled"),
+    Kind.DEDUCT: Text("核减", "deducted by the verifier"),
+    Kind.ISSUE: Text("签发", "issued as credits"),
+    Kind.TRADE: Text("成交", "traded"),
+    Kind.BENEFIT: Text("收益返还", "benefit returned"),
+    Kind.RETIRE: Text("注销", "retired"),
 }
 ASSETS = {
     POINTS: Text("积分", "points"),
     QUANTIFIED: Text("已核算减排量，毫克 CO2e", "quantified reduction, mg CO2e"),
     RECOGNISED: Text("已认定减排量，毫克 CO2e", "recognised reduction, mg CO2e"),
+    CNY: Text("人民币，分", "renminbi, fen"),
 }
+CREDITS = Text("减排信用 {}，毫克 CO2e", "credits {}, mg CO2e")
 TIME = Text("时间", "time")
 CHANGE = Text("变动", "change")
 COLUMNS = (
@@ -70,7 +79,8 @@ NOTES = ("message", "reason")
 def to_csv(statement: PeriodStatement, language: Language, *, zone: ZoneInfo) -> str:
     """The statement as CSV text, byte order mark first: opening balance, movements (oldest first), closing balance."""
     asset = split_account(statement.account).asset
-    unit = ASSETS.get(asset, Text(asset, asset)).said(language)
+    words = CREDITS if is_credit(asset) else ASSETS.get(asset, Text("{}", "{}"))
+    unit = words.said(language).format(asset.removeprefix(CREDIT))
     explained = {TIME: zone.key, CHANGE: unit}
     header = [
         f"{column.said(language)} ({explained[column]})" if column in explained else column.said(language)

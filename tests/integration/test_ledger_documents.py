@@ -42,6 +42,7 @@ from tests.factories import (
     transfer,
 )
 from tests.integration.conftest import ALL_SHARDS
+from tests.trading import market_life
 
 if TYPE_CHECKING:
     from typing import Any
@@ -61,12 +62,13 @@ async def test_every_kind_is_stored_and_read_as_it_was_posted(services: Services
     given = [
         earned, earning("mg", amount=9, asset=QUANTIFIED), transfer(), one, two, three, part, rest, release(two), spent,
         reversal(spent, amounts=(5,)), adjustment(3), restatement(earned, -40), earning("again", amount=5),
-        settlement(), payout(),
+        settlement(), payout(), *market_life(until=clock.now() + DAY),
     ]  # fmt: skip
     for transaction in given:
         assert await services.ledger.post(transaction) == transaction.id
     clock.advance(DAY)
-    assert await services.expiry.expire_due(ALL_SHARDS) == 1
+    # Alice's hold, and the orders of the firm and the pool that went on.
+    assert await services.expiry.expire_due(ALL_SHARDS) == 3
     clock.advance(800 * DAY)
     assert await services.expiry.expire_due(ALL_SHARDS) >= 1
     documents = (await dump(services))["ledger_transactions"]
@@ -102,6 +104,11 @@ BAD: dict[str, tuple[str, dict[str, Any]]] = {
         {"$set": {"postings.0.lots": [{"expires_at": None, "amount": Int64(1)}]}},
     ),
     "named lots of nobody": (TRANSACTIONS.name, {"$set": {"lots": [{"amount": Int64(1)}]}}),
+    "a draw that is final or not": (TRANSACTIONS.name, {"$set": {"draws": [{"owner": "x", "id": "tx_1"}]}}),
+    "a draw of so much": (
+        TRANSACTIONS.name,
+        {"$set": {"draws": [{"owner": "x", "id": "tx_1", "final": True, "amount": Int64(1)}]}},
+    ),
 }
 
 

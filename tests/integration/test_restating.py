@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backend.actions import restating
 from backend.actions.documents import ACTIONS
 from backend.actions.model import Decision, RuleRef, Status
 from backend.actions.restatements import Count, RestatedAct, Stage, Unrestatable
@@ -26,13 +25,14 @@ from tests.integration.conftest import ALL_SHARDS
 from tests.integration.drafting import BUS, begin, published
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
     from datetime import datetime
 
     from backend.actions.model import Action
     from backend.actions.restatements import RestatementJob
     from backend.kernel.clock import ManualClock
     from backend.kernel.ids import ActionId
+    from backend.mongo.transactions import Tx
     from backend.runtime import Services
 
 ROOT_2 = Principal(PrincipalKind.STAFF, "ruth", frozenset({StaffRole.ADMIN}))
@@ -257,11 +257,13 @@ async def test_an_act_that_lacks_what_the_formula_needs_is_told(services: Servic
     assert await found(services, action.id) == action
 
 
-async def test_grams_that_are_bound_are_told_and_left(
-    services: Services, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_acts_that_are_bound_are_told_and_left(services: Services, clock: ManualClock) -> None:
     free, pooled = await ride(services), await ride(services, "bob")
-    monkeypatch.setattr(restating, "bound_mg", lambda action: action.reduction_mg if action.id == pooled.id else 0)
+
+    async def find_bound(_: Tx, actions: Sequence[ActionId]) -> frozenset[ActionId]:
+        return frozenset({pooled.id}).intersection(actions)
+
+    services.restating._find_bound = find_bound
     await correct(services, 40_000, since=clock.now() - timedelta(days=3))
     job = await restate(services)
     assert job.done == Count(

@@ -34,6 +34,7 @@ from tests.factories import (
 from tests.integration.conftest import ALL_SHARDS
 from tests.integration.drafting import BUS, begin, published
 from tests.simulation.chance import IS_NIGHTLY
+from tests.trading import market_life
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,7 +56,7 @@ async def audit_acts(services: Services) -> Audit:
 
 
 async def write_whole_book(services: Services, clock: ManualClock) -> None:
-    """Earn, restate, hold, post, void, lapse, spend, give, adjust, lend, repay, correct, expire, settle; seal."""
+    """Earn, restate, hold, post, void, lapse, spend, give, adjust, lend, repay, correct, expire, settle, trade."""
 
     async def post(*transactions: Transaction) -> None:
         for transaction in transactions:
@@ -76,6 +77,7 @@ async def write_whole_book(services: Services, clock: ManualClock) -> None:
     await post(release(held[2]), reversal(gift, "back-1", (5,)), reversal(gift, "back-2", (4,)))
     await post(adjustment(7, "gift-1"), adjustment(-1_000, "fine-1", "bob"), adjustment(90, "gift-2", "bob"))
     await post(settlement(points=6, fen=54, commission=2), payout(fen=52))
+    await post(*market_life(until=clock.now() + timedelta(days=2)))
     await services.sealing.seal_now()
     clock.advance(timedelta(days=1))
     # The holds nobody ended lapse, and one more outlives its lot.

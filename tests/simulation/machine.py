@@ -22,6 +22,7 @@ from backend.ledger.model import (
     HoldRef,
     Transaction,
     TransactionKind,
+    account_of,
     debt_of,
     split_account,
 )
@@ -30,14 +31,16 @@ from tests.factories import account, owner
 from tests.simulation import stored
 from tests.simulation.real import MALFORMED, RealLedger
 from tests.simulation.reference import NEVER, Reference
+from tests.trading import FIRM, POOL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from backend.ledger.model import AccountId
+    from backend.ledger.model import AccountId, OwnerId
 
 NAMES = ("alice", "bob", "carol")
-SHARDS = sorted({shard_of(owner(name)) for name in NAMES})
+OWNERS = (*map(owner, NAMES), FIRM, POOL)
+SHARDS = sorted(set(map(shard_of, OWNERS)))
 ASSETS = st.sampled_from((POINTS, POINTS, QUANTIFIED))
 PEOPLE = st.sampled_from(NAMES)
 AMOUNTS = st.integers(1, 40)
@@ -106,8 +109,12 @@ class Bookkeeping(RuleBasedStateMachine):
 
     def some_of(self, name: str, asset: Asset, share: int) -> int:
         """Quarters of what can be spent: four are exactly all of it, five too much."""
-        at = max(self.now, self.reference.at.get(owner(name), self.now))
-        return max(1, self.reference.available(account(name, asset), at) * share // 4)
+        return self.part_of(owner(name), asset, share)
+
+    def part_of(self, one: OwnerId, asset: Asset, share: int, unit: int = 1) -> int:
+        """The same of any owner's, in whole units."""
+        at = max(self.now, self.reference.at.get(one, self.now))
+        return max(1, self.reference.available(account_of(one, asset), at) // unit * share // 4) * unit
 
     @initialize(pauses=st.tuples(st.sampled_from([40, 400]), st.sampled_from([40, 400])))
     def some_have_earned(self, pauses: tuple[int, int]) -> None:
@@ -155,26 +162,26 @@ class Bookkeeping(RuleBasedStateMachine):
     def check_agreement(self) -> None:
         reference = self.reference
         assert {home["_id"] for home in self.before.homes} == set(reference.posted)
-        for name in NAMES:
-            page = self.before.pages.get(owner(name))
+        for one in OWNERS:
+            page = self.before.pages.get(one)
             if page is None:
-                assert owner(name) not in reference.at
+                assert one not in reference.at
                 continue
-            assert page["at"] == reference.at[owner(name)]
+            assert page["at"] == reference.at[one]
             lots = {lot["expires_at"]: int(lot["amount"]) for lot in page["lots"]}
-            assert lots == +reference.lots[account(name)]
+            assert lots == +reference.lots[account_of(one, POINTS)]
             for item in page["balances"]:
                 asset = Asset(item["asset"])
-                held = self.held(account(name, asset))
-                assert item["posted"] == reference.balances[account(name, asset)] + held
-                assert (item["held"], item["debt"]) == (held, -reference.balances[debt_of(owner(name), asset)])
+                held = self.held(account_of(one, asset))
+                assert item["posted"] == reference.balances[account_of(one, asset)] + held
+                assert (item["held"], item["debt"]) == (held, -reference.balances[debt_of(one, asset)])
             holds = {f"hold:{hold['id']}": hold for hold in page["holds"]}
-            payers = {one: split_account(posting.from_account) for one, (posting, _) in reference.holds.items()}
-            assert set(holds) == {one for one, payer in payers.items() if payer.owner == owner(name)}
-            for one, hold in holds.items():
-                assert hold["expires_at"] == reference.holds[one][1]
+            payers = {hold: split_account(posting.from_account) for hold, (posting, _) in reference.holds.items()}
+            assert set(holds) == {hold for hold, payer in payers.items() if payer.owner == one}
+            for name, hold in holds.items():
+                assert hold["expires_at"] == reference.holds[name][1]
                 kept = {lot["expires_at"]: int(lot["amount"]) for lot in hold["lots"]} or {NEVER: int(hold["amount"])}
-                assert kept == +reference.lots[one]
+                assert kept == +reference.lots[name]
 
     def held(self, one: AccountId) -> int:
         mine = [hold for hold, (posting, _) in self.reference.holds.items() if posting.from_account == one]

@@ -7,13 +7,13 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
-from backend.ledger.model import AccountId, Posting, Transaction, debt_of, split_account
+from backend.ledger.model import BANK, AccountId, Draw, HoldRef, Posting, Transaction, debt_of, split_account
 from backend.ledger.model import TransactionKind as Kind
 
 Lots = Counter[datetime]
 NEVER = datetime.max.replace(tzinfo=UTC)  # the end of grams' only lot
 RETURNING = {Kind.VOID, Kind.LAPSE, Kind.POST, Kind.REVERSE}
-CORRECTABLE = {Kind.EARN, Kind.TRANSFER, Kind.POST, Kind.EXPIRE, Kind.ADJUST}
+CORRECTABLE = {Kind.EARN, Kind.TRANSFER, Kind.POST, Kind.EXPIRE, Kind.ADJUST, Kind.POOL}
 CORRECTING = {Kind.REVERSE, Kind.RESTATE, Kind.ADJUST}
 
 
@@ -23,7 +23,7 @@ def demand(holds: object, code: str) -> None:
 
 
 def has_lots(account: str) -> bool:
-    return account.startswith(("citizen:", "hold:")) and ":debt." not in account
+    return account.startswith(("citizen:", "enterprise:", "pool:", "hold:")) and ":debt." not in account
 
 
 def take(lots: Lots, amount: int, order: list[tuple[datetime, int]]) -> Lots:
@@ -38,7 +38,7 @@ def take(lots: Lots, amount: int, order: list[tuple[datetime, int]]) -> Lots:
 
 @dataclass
 class Reference:
-    """Balances (a debt is a negative one), the lots of citizens' accounts and of holds, and what was posted."""
+    """Balances (a debt is a negative one), the lots of guarded accounts and of holds, and what was posted."""
 
     zone: tzinfo
     lots: dict[str, Lots] = field(default_factory=lambda: defaultdict(Lots))
@@ -73,14 +73,21 @@ class Reference:
         owners = {split_account(a).owner for a in touched if has_lots(a)} | ({tx.hold.owner} if tx.hold else set())
         at = max([now, *(self.at[owner] for owner in owners if owner in self.at)])
         self.at |= dict.fromkeys(owners, at)
-        for payer in {p.from_account for p in tx.postings if tx.kind in CORRECTING and has_lots(p.from_account)}:
+        lent = [p for p in tx.postings if has_lots(p.from_account) and not p.from_account.startswith("pool:")]
+        for payer in {p.from_account for p in lent if tx.kind in CORRECTING}:
             missing = sum(p.amount for p in tx.postings if p.from_account == payer) - self.available(payer, at)
             self._owe(Kind.LEND, tx, payer, missing, at)
-        held = self._held(tx, at) if tx.hold else None
+        ends = [Draw(tx.hold, tx.final)] if tx.hold else tx.draws
+        held = {f"hold:{end.hold.id}": self._held(tx, end.hold, at) for end in ends}
+        sources = {posting.from_account: hold for hold, posting in held.items()}
         for posting in tx.postings:
-            self._settle(tx, posting, held, at)
-        if held and (tx.final or not self.lots[held].total()):
-            self._move(tx, held, self.holds.pop(held)[0].from_account, self.lots[held].total(), at)
+            source = sources.get(posting.from_account)
+            demand(not source or posting.amount <= self.lots[source].total(), "HOLD_EXCEEDED")
+            self._settle(tx, posting, source, at)
+        for end in ends:
+            source = f"hold:{end.hold.id}"
+            if end.final or not self.lots[source].total():
+                self._move(tx, source, self.holds.pop(source)[0].from_account, self.lots[source].total(), at)
         for debt in sorted(self.balances) if tx.kind not in {Kind.LEND, Kind.REPAY} else ():
             account = AccountId(debt.replace(":debt.", ":"))
             if account != debt and split_account(account).owner in owners:
@@ -94,13 +101,14 @@ class Reference:
             key, cause = f"{kind.lower()}:{parent.id}:{owner}:{asset}", {"transaction": parent.id}
             self._post(Transaction(key=key, kind=kind, postings=moved, cause=cause), at)
 
-    def _held(self, tx: Transaction, at: datetime) -> str:
-        held = f"hold:{tx.hold.id}" if tx.hold else ""
-        posting, end = self.holds.get(held, (None, at))
+    def _held(self, tx: Transaction, hold: HoldRef, at: datetime) -> Posting:
+        """What was reserved; a trade draws only on what was reserved for the exchange."""
+        posting, end = self.holds.get(f"hold:{hold.id}", (None, at))
         demand(posting and (end <= at or tx.kind != Kind.LAPSE), "HOLD_NOT_ACTIVE")
         demand(end > at or tx.kind == Kind.LAPSE, "HOLD_EXPIRED")
-        demand(all(p.amount <= self.lots[held].total() for p in tx.postings), "HOLD_EXCEEDED")
-        return held
+        assert posting
+        demand(tx.kind != Kind.TRADE or posting.to_account.startswith("programme:exchange"), "HOLD_NOT_ACTIVE")
+        return posting
 
     def _settle(self, tx: Transaction, posting: Posting, held: str | None, at: datetime) -> None:
         payer, payee, amount = posting.from_account, posting.to_account, posting.amount
@@ -110,7 +118,7 @@ class Reference:
             demand(tx.kind != Kind.RESTATE or self.posted[tx.corrects].kind == Kind.EARN, "NOT_CORRECTABLE")
             demand(back not in self.left or amount <= self.left[back], "OVER_CORRECTED")
             self.left.update({back: -amount} if back in self.left else {same: amount})
-        elif tx.kind in CORRECTABLE and (has_lots(payer) or has_lots(payee)):
+        elif tx.kind in CORRECTABLE and (has_lots(payer) or has_lots(payee)) and payee != BANK:
             is_one_way = {p.from_account for p in tx.postings}.isdisjoint(p.to_account for p in tx.postings)
             self.left.update({(tx.id, payer, payee): amount} if is_one_way else {})
         if tx.expires_at:

@@ -23,7 +23,7 @@ OWN = ("_id", "owner", "sequence", "copy_of", "lines")
 def guarded_owner(account: str) -> str | None:
     """Whose page the account stands on."""
     kind, _, rest = account.partition(":")
-    return f"{kind}:{rest.partition(':')[0]}" if kind in {"citizen", "enterprise"} else None
+    return f"{kind}:{rest.partition(':')[0]}" if kind in {"citizen", "enterprise", "pool"} else None
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from backend.ledger.model import (
 from tests import factories
 from tests.factories import account, shop
 from tests.simulation.chance import IS_NIGHTLY, chosen_seed
+from tests.simulation.ledger_market import MarketMachine
 from tests.simulation.machine import AMOUNTS, ASSETS, NAMES, PEOPLE, SHARES, Bookkeeping
 from tests.simulation.real import open_ledger
 
@@ -259,7 +260,7 @@ class LedgerMachine(HoldMachine):
         self.real.run(self.real.services.sealing.seal_now())
 
 
-@pytest.mark.parametrize("machine", [HoldMachine, LedgerMachine])
+@pytest.mark.parametrize("machine", [HoldMachine, LedgerMachine, MarketMachine])
 def test_the_ledger_agrees_with_the_reference(settings: Settings, machine: type[Bookkeeping]) -> None:
     with open_ledger(settings) as real:
         bound = type(f"Bound{machine.__name__}", (machine,), {"real": real})

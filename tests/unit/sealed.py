@@ -59,10 +59,36 @@ FULL = stored(
         }
     ],
     hold={"owner": "citizen:alice", "id": "tx_" + "a" * 32},
+    draws=[
+        {"owner": "citizen:alice", "id": "tx_" + "c" * 32, "final": True},
+        {"owner": "enterprise:firm", "id": "tx_" + "d" * 32, "final": False},
+    ],
     final=False,
     expires_at=BEGIN + timedelta(days=1),
     corrects="tx_" + "b" * 32,
     lots=[{"account": "citizen:alice:points", "expires_at": BEGIN + timedelta(days=2), "amount": Int64(5)}],
+)
+
+# A trade as the book stores it: a kilogram for 6 fen, the seller's order done, the buyer's open.
+TRADE = stored(
+    6,
+    key="trade:zhenjiang-2026-001:1",
+    kind="TRADE",
+    postings=[
+        {
+            "from": "citizen:alice:credit:zhenjiang-2026-001",
+            "to": "enterprise:firm:credit:zhenjiang-2026-001",
+            "asset": "credit:zhenjiang-2026-001",
+            "amount": Int64(1_000_000),
+        },
+        {"from": "enterprise:firm:cny", "to": "citizen:alice:cny", "asset": "cny", "amount": Int64(6)},
+        {"from": "citizen:alice:cny", "to": "programme:fees", "asset": "cny", "amount": Int64(1)},
+    ],
+    cause={"trade": "1", "credit": "credit:zhenjiang-2026-001", "serials": "1-400,901-1500"},
+    draws=[
+        {"owner": "citizen:alice", "id": "tx_" + "1" * 32, "final": True},
+        {"owner": "enterprise:firm", "id": "tx_" + "2" * 32, "final": False},
+    ],
 )
 
 
@@ -99,7 +125,7 @@ def sign_day(document: dict[str, Any], key: Ed25519PrivateKey = KEY) -> dict[str
     return {**document, "signature": key.sign(canonical.day_bytes(document)).hex()}
 
 
-DOCUMENTS = [stored(number) for number in range(7)] + [FULL]
+DOCUMENTS = [*(stored(number) for number in range(6)), TRADE, FULL]
 FIRST = seal([stored(1_000)])
 SECOND = seal(DOCUMENTS, FIRST)
 THIRD = seal([], SECOND)
@@ -115,6 +141,7 @@ def receipt_of(index: int, block: Block = SECOND) -> dict[str, Any]:
 
 
 RECEIPT = receipt_of(7)
+TRADED = receipt_of(6)
 
 
 def text(value: object) -> bytes:
@@ -196,4 +223,17 @@ MALFORMED: list[tuple[bytes, str]] = [
         "receipt.transaction.cause.'rule' is no text",
     ),
     (text(changed(RECEIPT, ("transaction", "final"), to=0)), "receipt.transaction.final is not False"),
+    (text(changed(TRADED, ("transaction", "draws"), to={})), "receipt.transaction.draws is no list, or too long"),
+    (
+        text(changed(TRADED, ("transaction", "draws", 1, "final"), to=None)),
+        "receipt.transaction.draws[1].final is neither true nor false",
+    ),
+    (
+        text(changed(TRADED, ("transaction", "draws", 0, "amount"), to=1)),
+        "receipt.transaction.draws[0] has 'amount', which does not belong there",
+    ),
+    (
+        text(changed(TRADED, ("transaction", "draws", 0), to={"owner": "citizen:alice", "final": True})),
+        "receipt.transaction.draws[0].id is missing",
+    ),
 ]

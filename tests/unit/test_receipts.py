@@ -34,6 +34,8 @@ from tests.unit.sealed import (
     SECOND,
     THIRD,
     TODAY,
+    TRADE,
+    TRADED,
     another,
     changed,
     public_hex,
@@ -60,7 +62,10 @@ def test_the_leafs_bytes_are_these() -> None:
     assert canonical.leaf_entry(FULL).decode() == (
         "tanhui-transaction-1\n"
         '{"at":1795199400123,"cause":{"action":"act_7","note":"公交\\t\\"一\\"次\\\\","rule":"R-BUS1"},'
-        '"corrects":"tx_bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","expires_at":1795285800123,"final":false,'
+        '"corrects":"tx_bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",'
+        '"draws":[{"final":true,"id":"tx_cccccccccccccccccccccccccccccccc","owner":"citizen:alice"},'
+        '{"final":false,"id":"tx_dddddddddddddddddddddddddddddddd","owner":"enterprise:firm"}],'
+        '"expires_at":1795285800123,"final":false,'
         '"hold":{"id":"tx_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","owner":"citizen:alice"},'
         '"id":"tx_00000000000000000000000000000007","key":"action:act_7","kind":"POST",'
         '"lots":[{"account":"citizen:alice:points","amount":5,"expires_at":1795372200123}],"opens":1859212800000,'
@@ -91,6 +96,26 @@ def test_where_a_transaction_is_kept_is_no_part_of_its_leaf() -> None:
     assert canonical.leaf_digest(naive, canonical.NAIVE_EPOCH) == canonical.leaf_digest(FULL)
 
 
+def test_the_bytes_of_a_trade_are_these() -> None:
+    assert canonical.leaf_entry(TRADE).decode() == (
+        "tanhui-transaction-1\n"
+        '{"at":1795199400123,'
+        '"cause":{"credit":"credit:zhenjiang-2026-001","serials":"1-400,901-1500","trade":"1"},'
+        '"draws":[{"final":true,"id":"tx_11111111111111111111111111111111","owner":"citizen:alice"},'
+        '{"final":false,"id":"tx_22222222222222222222222222222222","owner":"enterprise:firm"}],'
+        '"id":"tx_00000000000000000000000000000006","key":"trade:zhenjiang-2026-001:1","kind":"TRADE",'
+        '"opens":1859212800000,'
+        '"postings":[{"amount":1000000,"asset":"credit:zhenjiang-2026-001",'
+        '"from":"citizen:alice:credit:zhenjiang-2026-001","to":"enterprise:firm:credit:zhenjiang-2026-001"},'
+        '{"amount":6,"asset":"cny","from":"enterprise:firm:cny","to":"citizen:alice:cny"},'
+        '{"amount":1,"asset":"cny","from":"citizen:alice:cny","to":"programme:fees"}]}'
+    )
+    without = {name: value for name, value in TRADE.items() if name != "draws"}
+    in_another_order = {**TRADE, "draws": TRADE["draws"][::-1]}
+    leaves = [canonical.leaf_digest(one) for one in (TRADE, without, in_another_order, {**TRADE, "draws": []})]
+    assert len(set(leaves)) == 4
+
+
 KEPT_APART = {"owner", "sequence", "copy_of", "payload", "lines"}
 
 
@@ -117,6 +142,7 @@ def test_everything_else_is(path: tuple[Any, ...]) -> None:
         {**FULL, "postings": [{"lots": 5}]},
         {**FULL, "postings": [5]},
         {**FULL, "postings": None},
+        {**FULL, "draws": b"bytes"},
         {**FULL, "key": b"bytes"},
         {**FULL, "key": "\ud800"},
     ],
@@ -151,6 +177,13 @@ def test_a_receipt_holds_by_itself_and_in_its_day(index: int) -> None:
     assert (published.holds, published.is_final) == (True, True)
     running = verify(text(receipt), text(publish([FIRST, SECOND], is_final=False)))
     assert (running.holds, running.is_final) == (True, False)
+
+
+@pytest.mark.parametrize("path", [path for path, _ in scalars(TRADED["transaction"])], ids=str)
+def test_a_trades_receipt_changed_anywhere_is_of_no_leaf(path: tuple[Any, ...]) -> None:
+    forged = changed(TRADED, ("transaction", *path), another(dict(scalars(TRADED["transaction"]))[path]))
+    assert failed(forged, DAY)[:1] == [Check.RECEIPT_FORM if path == ("kind",) else Check.LEAF]
+    assert failed(TRADED, DAY) == []
 
 
 @pytest.mark.parametrize("path", EVERY_PLACE, ids=str)

@@ -17,7 +17,7 @@ from backend.cli.console import CommandError
 from backend.cli.ledger import app
 from backend.ledger.sealing import canonical
 from backend.ledger.sealing.receipts import Check
-from tests.unit.sealed import DAY, FIRST, MALFORMED, RECEIPT, SECOND, another, changed, publish, scalars, text
+from tests.unit.sealed import DAY, FIRST, MALFORMED, RECEIPT, SECOND, TRADED, another, changed, publish, scalars, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +61,24 @@ def test_the_strangers_script_says_what_holds(files: tuple[Path, Path]) -> None:
     done = script(*files)
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.splitlines()[-1] == "FAIL transaction tx_00000000000000000000000000000007 is in block 2"
+
+
+def test_the_strangers_script_verifies_a_trade(files: tuple[Path, Path]) -> None:
+    files[0].write_bytes(canonical.canonical_bytes(TRADED))
+    done = script(*files)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("everything holds\n")
+    assert "1-400,901-1500" in done.stdout
+    for path, forged in (
+        (("draws", 1, "final"), True),
+        (("draws", 0, "owner"), "citizen:bob"),
+        (("cause", "serials"), "1-400,901-1501"),
+        (("postings", 0, "amount"), 2_000_000),
+    ):
+        files[0].write_bytes(text(changed(TRADED, ("transaction", *path), forged)))
+        done = script(*files)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert done.stdout.splitlines()[-1] == "FAIL transaction tx_00000000000000000000000000000006 is in block 2"
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from backend.ledger.model import POINTS, RELEASING, Asset, TransactionKind, split_account
+from backend.ledger.model import POINTS, RELEASING, Asset, TransactionKind, account_of, split_account
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from backend.ledger.model import Transaction
+    from backend.ledger.model import AccountId, Transaction
     from backend.mongo.client import Document
 
 Kind = TransactionKind
@@ -32,7 +32,11 @@ def line_problems(transaction: Transaction, document: Document, before: Mapping[
     """In what the lines of an owner's document do not follow from its postings and the standing ``before`` it."""
     moved = _moved(transaction, document["owner"])
     assets = [line["asset"] for line in document["lines"]]
-    if len(set(assets)) != len(assets) or (moved.keys() != set(assets) and transaction.kind not in RELEASING):
+    # What a trade or a voiding frees of a hold need not move.
+    frees = transaction.kind in RELEASING or any(
+        draw.final and draw.hold.owner == document["owner"] for draw in transaction.draws
+    )
+    if len(set(assets)) != len(assets) or not moved.keys() <= set(assets) or (len(assets) > len(moved) and not frees):
         yield f"lines are of {', '.join(assets)}, its postings are of {', '.join(sorted(moved))}"
         return
     for line in document["lines"]:
@@ -45,7 +49,7 @@ def line_problems(transaction: Transaction, document: Document, before: Mapping[
             yield f"balance of {asset} is {after.balance}, {earlier.balance} and {change} give another"
         if after.debt != earlier.debt + lent:
             yield f"debt of {asset} is {after.debt}, {earlier.debt} and {lent} give another"
-        if not _may_hold(transaction, document["owner"], earlier.held, after.held):
+        if not _may_hold(transaction, account_of(document["owner"], asset), earlier.held, after.held):
             yield f"held of {asset} is {after.held} after {earlier.held}, which a {transaction.kind} cannot do"
         if not 0 <= after.held <= after.balance or after.debt < 0:
             yield f"{asset}: {after.balance} with {after.held} held and {after.debt} owed cannot be"
@@ -68,13 +72,17 @@ def _moved(transaction: Transaction, owner: str) -> dict[Asset, tuple[int, int]]
     return moved
 
 
-def _may_hold(transaction: Transaction, owner: str, before: int, after: int) -> bool:
-    """Whether the kind can turn the amount that the owner holds into the other."""
+def _may_hold(transaction: Transaction, account: AccountId, before: int, after: int) -> bool:
+    """Whether the kind can turn the amount that is held of the account into the other."""
+    owner = split_account(account).owner
     amount = sum(posting.amount for posting in transaction.postings)
     if transaction.kind is Kind.HOLD:
         return after == before + amount
-    if transaction.draws:
-        return after <= before if any(draw.hold.owner == owner for draw in transaction.draws) else after == before
+    drawn = [draw for draw in transaction.draws if draw.hold.owner == owner]
+    if drawn:
+        paid = sum(posting.amount for posting in transaction.postings if posting.from_account == account)
+        # The hold drawn on may be of another asset. A final draw also frees what is left of it.
+        return after in (before, before - paid) or (after < before - paid and any(draw.final for draw in drawn))
     if transaction.hold is None or transaction.hold.owner != owner:
         return after == before
     if transaction.kind in RELEASING:

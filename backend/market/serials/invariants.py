@@ -46,10 +46,12 @@ async def _stored(snapshot: Snapshot, audit: Audit | None, side: Side) -> Counte
     """Go through all ranges; how many grams each account of the book should have."""
     held: Counter[str] = Counter()
     before: tuple[str, int] = ("", 0)
-    async for credit, run, owner in stream_ranges(snapshot):
+    async for credit, run, owner, is_named in stream_ranges(snapshot):
         due = before[1] + 1 if before[0] == credit else 1
         if audit is not None and (run.first != due or run.last < run.first):
             audit.report(f"serials {credit}#{run}", f"do not begin at {due}")
+        if audit is not None and not is_named:
+            audit.report(f"serials {credit}#{run}", "have the id of another place")
         before = (credit, run.last)
         held[_account(credit, owner)] += run.grams
         held[credit_account(Purpose.ISSUING, credit)] -= run.grams

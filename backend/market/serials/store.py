@@ -56,7 +56,7 @@ class SerialSheet:
         self._read: dict[Holder, int | None] = {}
 
     def issue(self, credit: Asset, run: SerialRange, owner: OwnerId) -> None:
-        """Give new serials to an owner; that they are new the index on credit and first serial sees to."""
+        """Give new serials to an owner: those after the credit's last, for the id knows only where ranges begin."""
         insort(self._now.setdefault((owner, credit), []), run)
 
     async def move(self, credit: Asset, grams: int, payer: OwnerId, payee: OwnerId) -> Ranges:
@@ -76,10 +76,15 @@ class SerialSheet:
         return joined(first)
 
     async def _load(self, owner: OwnerId, credit: Asset, grams: int) -> list[SerialRange]:
-        """The owner's ranges, read as far as ``grams`` need it."""
+        """The owner's ranges, read as far as ``grams`` need it.
+
+        What came in with this sheet counts only as far as was read: what is stored may lie before it.
+        """
         holder = (owner, credit)
         here = self._now.setdefault(holder, [])
-        while total_grams(here) < grams and (after := self._read.get(holder, 0)) is not None:
+        while (after := self._read.get(holder, 0)) is not None and (
+            total_grams(run for run in here if run.first <= after) < grams
+        ):
             query = {"owner": owner, "credit": credit, "first": {"$gt": Int64(after)}}
             found = await self._tx.find(SERIALS.name, query, sort=[("first", 1)], limit=PAGE)
             for document in found:
@@ -148,10 +153,11 @@ async def find_owners(database: Database, credit: Asset, serials: Sequence[int])
     return owners
 
 
-async def stream_ranges(snapshot: Snapshot) -> AsyncIterator[tuple[Asset, SerialRange, OwnerId]]:
-    """Every range, by credit and first serial."""
+async def stream_ranges(snapshot: Snapshot) -> AsyncIterator[tuple[Asset, SerialRange, OwnerId, bool]]:
+    """Every range, by credit and first serial, and whether its id is that of its place."""
     async for document in snapshot.stream(SERIALS.name, {}, sort=[("credit", 1), ("first", 1)]):
-        yield Asset(document["credit"]), _range(document), OwnerId(document["owner"])
+        credit, run = Asset(document["credit"]), _range(document)
+        yield credit, run, OwnerId(document["owner"]), document["_id"] == _id(credit, run.first)
 
 
 def cause_of(credit: Asset, ranges: Iterable[SerialRange]) -> dict[str, str]:

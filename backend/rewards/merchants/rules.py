@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from backend.identity.rules import NOTE, require_name, require_note
+from backend.kernel.credit_codes import is_credit_code
 from backend.kernel.errors import InvalidInputError, Text
 from backend.rewards.merchants.cycles import period_end
 from backend.rewards.merchants.errors import (
@@ -48,11 +49,6 @@ if TYPE_CHECKING:
         ShopId,
     )
 
-# GB 32100-2015: digits and letters without I, O, S, V and Z; weights are powers of 3 modulo 31.
-CODE_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
-CODE = re.compile(f"[{CODE_ALPHABET}]{{2}}[0-9]{{6}}[{CODE_ALPHABET}]{{10}}")
-CODE_MODULUS = 31
-CODE_WEIGHTS = tuple(pow(3, place, CODE_MODULUS) for place in range(17))
 PHONE = re.compile(r"\+?[0-9][0-9 -]{3,18}[0-9]")
 MAX_ZH, MAX_EN = 40, 80
 MAX_LEGAL_NAME = 100
@@ -108,14 +104,6 @@ def require_stage(merchant: Merchant, step: MerchantStep) -> None:
     """
     if merchant.stage not in FROM_STAGES[step]:
         raise MerchantStageError(merchant.id, merchant.stage)
-
-
-def is_credit_code(code: str) -> bool:
-    """Whether this is a unified social credit code with the check character of GB 32100-2015."""
-    if not CODE.fullmatch(code):
-        return False
-    total = sum(CODE_ALPHABET.index(letter) * weight for letter, weight in zip(code, CODE_WEIGHTS, strict=False))
-    return CODE_ALPHABET[-total % CODE_MODULUS] == code[-1]
 
 
 def require_words(field: str, words: Text, *, most_zh: int = MAX_ZH, most_en: int = MAX_EN) -> None:

@@ -6,19 +6,17 @@ Lines are kept in a temporary file until all are known, for the pages' count and
 from __future__ import annotations
 
 import tempfile
-import threading
-from contextlib import contextmanager
 from datetime import datetime
 from typing import IO, TYPE_CHECKING
 
 import orjson
 from reportlab.lib.pagesizes import A4, landscape
-from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 
 from backend.kernel.errors import Text
-from backend.rewards.settlement.exporting_font import truetype
+from backend.printing.drawing import ELLIPSIS, fitted, registered
+from backend.printing.font import truetype
 from backend.rewards.settlement.exporting_table import CHECKSUM, TOTAL, Fen, Row, yuan
 
 if TYPE_CHECKING:
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
     from backend.rewards.settlement.exporting_table import Shown
 
 FONT = "statement"
-# reportlab knows fonts by name, one table for the whole process.
-_FONT_TABLE = threading.Lock()
 WIDTH, HEIGHT = (round(side) for side in landscape(A4))
 MARGIN, LEADING, SIZE, TITLE_SIZE = 36, 15, 8, 16
 FACT_COLUMN = 110
@@ -37,7 +33,6 @@ BOTTOM = MARGIN + 2 * LEADING
 COLUMNS = ((0, 36, 98), (1, 138, 40), (2, 182, 66), (3, 252, 190), (4, 446, 150))
 NUMBERS = ((5, 660), (7, 740), (8, WIDTH - MARGIN))
 PAGE = Text("第 {page} 页，共 {pages} 页", "page {page} of {pages}")
-ELLIPSIS = "…"
 
 
 class PdfFile:
@@ -60,25 +55,13 @@ class PdfFile:
     def finish(self) -> None:
         """Draw it all; the file stays open."""
         font = truetype(self._characters)
-        with self._spool, _registered(TTFont(FONT, font)):
+        with self._spool, registered(TTFont(FONT, font)):
             self._spool.seek(0)
             _Pages(self._file, self._shown).draw(map(_read, self._spool))
 
     def abandon(self) -> None:
         """Let go of the lines without drawing them."""
         self._spool.close()
-
-
-@contextmanager
-def _registered(font: TTFont) -> Iterator[None]:
-    """Let reportlab know the font, for this statement only: its tables would keep the first of that name for ever."""
-    with _FONT_TABLE:
-        pdfmetrics.registerFont(font)
-        try:
-            yield
-        finally:
-            pdfmetrics._fonts.pop(font.fontName, None)  # noqa: SLF001 - there is no other way to take one back
-            pdfmetrics._dynFaceNames.pop(font.face.name, None)  # noqa: SLF001 - likewise
 
 
 def _read(line: bytes) -> Row:
@@ -128,7 +111,9 @@ class _Pages:
             for left, (name, value) in zip((MARGIN, half), facts[start : start + 2], strict=False):
                 text = yuan(value.fen) if isinstance(value, Fen) else str(value)
                 self._canvas.drawString(left, self._y, name)
-                self._canvas.drawString(left + FACT_COLUMN, self._y, _fitted(text, half - MARGIN - FACT_COLUMN))
+                self._canvas.drawString(
+                    left + FACT_COLUMN, self._y, fitted(text, FONT, SIZE, half - MARGIN - FACT_COLUMN)
+                )
         self._y -= LEADING
         self._canvas.drawString(MARGIN, self._y, checksum[0])
         self._canvas.drawString(MARGIN + FACT_COLUMN, self._y, str(checksum[1]))
@@ -172,7 +157,7 @@ class _Pages:
 
     def _draw_cells(self, cells: Sequence[str]) -> None:
         for column, left, width in COLUMNS:
-            self._canvas.drawString(left, self._y, _fitted(cells[column], width))
+            self._canvas.drawString(left, self._y, fitted(cells[column], FONT, SIZE, width))
         for column, right in NUMBERS:
             self._canvas.drawRightString(right, self._y, cells[column])
 
@@ -183,12 +168,3 @@ class _Pages:
         self._canvas.drawString(MARGIN, MARGIN, f"{CHECKSUM.said(language)}  {self._shown.statement.checksum}")
         self._canvas.drawRightString(WIDTH - MARGIN, MARGIN, said)
         self._canvas.showPage()
-
-
-def _fitted(text: str, width: int) -> str:
-    """The text, or as much of its beginning as has room."""
-    if pdfmetrics.stringWidth(text, FONT, SIZE) <= width:
-        return text
-    while text and pdfmetrics.stringWidth(text + ELLIPSIS, FONT, SIZE) > width:
-        text = text[:-1]
-    return text + ELLIPSIS

@@ -18,6 +18,7 @@ from backend.ledger.corrections import Correction, Standing
 from backend.ledger.expiry import endings
 from backend.ledger.lots import PointsPolicy
 from backend.ledger.model import (
+    BANK,
     MINTS,
     POINTS,
     QUANTIFIED,
@@ -28,6 +29,7 @@ from backend.ledger.model import (
     Transaction,
     TransactionKind,
     account_of,
+    exchange_of,
     is_guarded,
     split_account,
 )
@@ -45,6 +47,8 @@ from tests.factories import (
     reversal,
     shop,
 )
+from tests.trading import FIRM
+from tests.unit.ledger.market_acts import MARKET_ACTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,7 +60,6 @@ Kind = TransactionKind
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 POLICY = PointsPolicy(SHANGHAI)
 NOON = datetime(2026, 11, 21, 4, tzinfo=UTC)
-FIRM = OwnerId("enterprise:firm")
 NAMES = ("alice", "bob", "carol")
 DAY = timedelta(days=1)
 
@@ -192,14 +195,16 @@ def _end(book: Book, step: Step, key: str, _at: datetime) -> list[Transaction]:
     if hold is None:
         return []
     way = (step.amount + step.pick) % 3
-    if way == 0:
+    # An order is never posted: trades draw on it.
+    if way == 0 or hold.postings[0].to_account == exchange_of(hold.postings[0].asset):
         return [release(hold, key)]
     return [capture(hold, key, min(step.amount, hold.postings[0].amount), final=way == 1)]
 
 
 def _correct(book: Book, step: Step, key: str, _at: datetime) -> list[Transaction]:
     original = _choose(book, set(corrections.CORRECTABLE), step.pick)
-    if original is None:
+    # Money that left by the bank does not come back by the book.
+    if original is None or BANK in {moved.to_account for moved in original.postings}:
         return []
     return [reversal(original, key, tuple(min(step.amount, moved.amount) for moved in original.postings))]
 
@@ -228,16 +233,39 @@ ACTS: Mapping[str, Callable[[Book, Step, str, datetime], list[Transaction]]] = {
         [adjustment(step.amount - 15, key, step.people[0])] if step.amount != 15 else []
     ),
     "clear": _clear,
+    **MARKET_ACTS,
 }
 STEPS = st.builds(
     Step,
-    act=st.sampled_from(["hold", "end", "pay", "correct", *ACTS]),
+    act=st.sampled_from(["hold", "end", "pay", "correct", *(act for act in ACTS if act not in MARKET_ACTS)]),
     people=st.permutations(NAMES).map(tuple),
     amount=st.integers(1, 30),
     pick=st.integers(0, 9),
     pause=PAUSES,
 )
-HISTORIES = st.lists(STEPS, min_size=5, max_size=40)
+# A market with something in it: credits and fen of two citizens, the firm and the pool, and orders of each.
+OPENING = [
+    Step(act, people, amount, pick, timedelta())
+    for people in ((*NAMES,), (*NAMES[::-1],))
+    for act, amount, pick in (
+        *(("earn g", 30, 0), ("pool", 30, 0), ("pool", 15, 0)),
+        *(("issue", 15, 0), ("issue", 9, 2), ("issue", 11, 3)),
+        *(("deposit", 20, pick) for pick in (0, 2, 3)),
+        *(("order", 7, pick) for pick in (0, 2, 3)),
+        *(("order", 24, pick) for pick in (0, 2, 3)),
+    )
+]
+TRADES = st.builds(
+    Step,
+    act=st.sampled_from([*MARKET_ACTS, "order", "order", "trade", "trade", "trade", "end", "correct", "clear"]),
+    people=st.permutations(NAMES).map(tuple),
+    amount=st.integers(1, 30),
+    pick=st.integers(0, 9),
+    pause=st.sampled_from([timedelta(), timedelta(), timedelta(milliseconds=1), DAY, 31 * DAY]),
+)
+HISTORIES = st.lists(STEPS, min_size=5, max_size=40) | st.lists(TRADES, min_size=5, max_size=40).map(
+    lambda steps: [*OPENING, *steps]
+)
 
 
 def play(

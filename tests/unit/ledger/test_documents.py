@@ -21,7 +21,7 @@ from backend.ledger.documents import (
     transaction_documents,
     transaction_from_document,
 )
-from backend.ledger.model import BREAKAGE, POINTS, QUANTIFIED, Page, TransactionKind
+from backend.ledger.model import BREAKAGE, CNY, POINTS, QUANTIFIED, Page, TransactionKind
 from tests.factories import (
     account,
     adjustment,
@@ -39,6 +39,7 @@ from tests.factories import (
     spending,
     transfer,
 )
+from tests.trading import CREDIT, FIRM, market_life, order
 from tests.unit.ledger.book import DAY, HISTORIES, NOON, Book, midnight, play
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def every_kind() -> Book:
     for transaction in (
         earned, transfer(), one, two, three, capture(one, amount=3, final=False), release(two), spent,
         reversal(spent, amounts=(5,)), adjustment(3), restatement(earned, -40), earning("again", amount=5),
-        settlement(), payout(),
+        settlement(), payout(), *market_life(until=NOON + DAY),
     ):  # fmt: skip
         book.post(transaction)
     book.post(release(three, "lapse", kind=Kind.LAPSE), NOON + DAY)
@@ -192,6 +193,12 @@ def test_only_the_kinds_that_have_them_write_particulars(kind: Kind) -> None:
         Kind.RESTATE: {
             "corrects": earning().id,
             "lots": [{"account": "citizen:alice:points", "expires_at": NEXT, "amount": 50}],
+        },
+        Kind.TRADE: {
+            "draws": [
+                {"owner": ALICE, "id": order("market-sell", ALICE, CREDIT, 1, until=NOON).id, "final": True},
+                {"owner": FIRM, "id": order("market-buy", FIRM, CNY, 1, until=NOON).id, "final": True},
+            ]
         },
     }
     assert only(book, kind) == expected.get(kind, {})

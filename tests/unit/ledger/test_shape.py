@@ -3,102 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from backend.kernel.ids import TransactionId
-from backend.ledger import shape
-from backend.ledger.errors import MalformedTransactionError
 from backend.ledger.model import (
-    BANK,
     BREAKAGE,
     CNY,
     COMMISSION,
     DONATIONS,
     MINTS,
-    POINTS,
     QUANTIFIED,
     REDEEMED,
     REWARDS,
-    SETTLING,
     AccountId,
+    Draw,
     HoldRef,
     Lot,
-    Posting,
     Transaction,
-    TransactionKind,
-    account_of,
-    debt_of,
     split_account,
 )
 from tests.factories import account, owner, posting, shop
-from tests.unit.ledger.book import FIRM, NOON
+from tests.unit.ledger.book import NOON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Kind = TransactionKind
-MINT, DEBT = MINTS[POINTS], debt_of(owner(), POINTS)
-EARNED = posting(MINT, account(), 10)
-SPENT = posting(account(), shop(), 10)
-HOLD = HoldRef(owner(), TransactionId("tx_hold"))
-CORRECTED = TransactionId("tx_1")
 
-
-class Form(NamedTuple):
-    """What a kind demands (True), allows (None) or refuses (False), with a posting that suits it."""
-
-    posting: Posting
-    most: int
-    hold: bool = False
-    part: bool = False
-    end: bool = False
-    corrects: bool | None = False
-    lots: bool | None = False
-    cause: Mapping[str, str] = {}
-
-
-FORMS: Mapping[Kind, Form] = {
-    Kind.EARN: Form(EARNED, 1_000),
-    Kind.TRANSFER: Form(SPENT, 1_000),
-    Kind.HOLD: Form(SPENT, 1, end=True),
-    Kind.POST: Form(SPENT, 1, hold=True, part=True),
-    Kind.VOID: Form(SPENT, 0, hold=True),
-    Kind.LAPSE: Form(SPENT, 0, hold=True),
-    Kind.EXPIRE: Form(posting(account(), BREAKAGE, 10), 1, lots=None),
-    Kind.REVERSE: Form(posting(account(), MINT, 10), 1_000, corrects=True, lots=None),
-    Kind.ADJUST: Form(EARNED, 1_000, corrects=None),
-    Kind.RESTATE: Form(EARNED, 1_000, corrects=True, lots=None),
-    Kind.LEND: Form(posting(DEBT, account(), 10), 1),
-    Kind.REPAY: Form(posting(account(), DEBT, 10), 1),
-    Kind.SETTLE: Form(posting(shop(), REDEEMED, 10), 1_000, cause={"merchant": "shop"}),
-    Kind.PAYOUT: Form(posting(shop(asset=CNY), BANK, 10), 1, cause={"merchant": "shop"}),
-}
-
-
-def formed(kind: Kind, **changes: Any) -> Transaction:
-    """The least that the kind demands, otherwise in these fields."""
-    form = FORMS[kind]
-    given: dict[str, Any] = {
-        "key": "key",
-        "kind": kind,
-        "postings": (form.posting,) if form.most else (),
-        "hold": HOLD if form.hold else None,
-        "expires_at": NOON if form.end else None,
-        "corrects": CORRECTED if form.corrects else None,
-        "cause": form.cause,
-    }
-    return Transaction(**{**given, **changes})
-
-
-def problem_of(transaction: Transaction) -> str | None:
-    try:
-        shape.check(transaction)
-    except MalformedTransactionError as error:
-        return str(error)
-    return None
+from tests.unit.ledger.forms import (
+    AMOUNT,
+    CORRECTED,
+    DRAW,
+    EARNED,
+    FORMS,
+    HOLD,
+    MINT,
+    Kind,
+    formed,
+    problem_of,
+    several,
+)
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -106,8 +51,11 @@ def problem_of(transaction: Transaction) -> str | None:
 def test_each_kind_has_its_number_of_postings(kind: Kind, count: int) -> None:
     form = FORMS[kind]
     is_right = count == 0 if form.most == 0 else 1 <= count <= form.most
-    problem = problem_of(formed(kind, postings=(form.posting,) * count))
-    assert problem == (None if is_right else f"key: {count} postings")
+    problem = problem_of(formed(kind, postings=several(kind, count)))
+    if is_right and form.beside and count % 2:
+        assert problem == f"key: it converts {count // 2 * AMOUNT + AMOUNT} mg and issues {count // 2 * AMOUNT}"
+    else:
+        assert problem == (None if is_right else f"key: {count} postings")
 
 
 CARRIED: Mapping[str, tuple[str, Any, Any, str]] = {
@@ -117,6 +65,7 @@ CARRIED: Mapping[str, tuple[str, Any, Any, str]] = {
     "end": ("expires_at", NOON, None, "key: a {} and an end do not go together"),
     "corrects": ("corrects", CORRECTED, None, "key: a {} and a transaction to correct do not go together"),
     "lots": ("lots", {account(): (Lot(NOON, 10),)}, {}, "key: a {} and lots do not go together"),
+    "draws": ("draws", (DRAW,), (), "key: a {} and holds to draw on do not go together"),
 }
 
 
@@ -132,121 +81,12 @@ def test_each_kind_carries_what_it_needs_and_nothing_else(kind: Kind, thing: str
     assert without == (said.format(kind) if wanted and thing != "part" else None)
 
 
-# An account of each sort, by a name, as far as points or money go.
-PLACES: Mapping[str, AccountId] = {
-    "mint": MINT,
-    "alice": account(),
-    "bob": account("bob"),
-    "firm": account_of(FIRM, POINTS),
-    "debt": DEBT,
-    "shop": shop(),
-    "other shop": shop("other"),
-    "donations": DONATIONS,
-    "breakage": BREAKAGE,
-    "redeemed": REDEEMED,
-    "money": shop(asset=CNY),
-    "other money": shop("other", CNY),
-    "rewards": REWARDS,
-    "commission": COMMISSION,
-    "bank": BANK,
-    "alice's money": account(asset=CNY),
-    "bob's money": account("bob", CNY),
-}
-PEOPLE = ("alice", "bob", "firm")
-SHOPS = ("shop", "other shop")
-Way = tuple[str, str]
-SHARED = set(itertools.permutations(PEOPLE, 2))
-GRANTED = {("mint", one) for one in PEOPLE}
-WITHDRAWN = {(one, "mint") for one in PEOPLE}
-SPENT = SHARED | {(one, to) for one in PEOPLE for to in (*SHOPS, "donations")}
-RETURNED = SHARED | {(by, one) for one in PEOPLE for by in (*SHOPS, "donations")}
-# Only alice reserved something, and only alice owes something.
-ALLOWED: Mapping[Kind, set[Way]] = {
-    Kind.EARN: GRANTED | SHARED,
-    Kind.TRANSFER: SPENT,
-    Kind.HOLD: SPENT,
-    Kind.POST: {way for way in SPENT if way[0] == "alice"},
-    Kind.EXPIRE: {(one, "breakage") for one in PEOPLE},
-    Kind.REVERSE: GRANTED | WITHDRAWN | RETURNED | {("breakage", one) for one in PEOPLE},
-    Kind.ADJUST: GRANTED | WITHDRAWN,
-    Kind.RESTATE: GRANTED | WITHDRAWN | SHARED,
-    Kind.LEND: {("debt", "alice")},
-    Kind.REPAY: {("alice", "debt")},
-    Kind.SETTLE: {
-        ("shop", "redeemed"),
-        ("redeemed", "shop"),
-        ("rewards", "money"),
-        ("money", "rewards"),
-        ("commission", "money"),
-        ("money", "commission"),
-    },
-    Kind.PAYOUT: {("money", "bank")},
-}
-MOVING = [kind for kind in Kind if FORMS[kind].most]
-# Between accounts of one asset: all others are refused for that alone.
-PAIRS = [
-    (payer, payee)
-    for payer, payee in itertools.permutations(PLACES, 2)
-    if split_account(PLACES[payer]).asset == split_account(PLACES[payee]).asset
-]
-
-
-def said_of(kind: Kind, way: Way) -> str | None:
-    """What must be said of that kind between those accounts."""
-    payer, payee = way
-    if way in ALLOWED[kind]:
-        return None
-    if kind is Kind.POST and way in SPENT:
-        return f"key: {split_account(PLACES[payer]).owner} did not reserve that"
-    if (kind is Kind.LEND and payer == "debt" and payee in PEOPLE) or (
-        kind is Kind.REPAY and payee == "debt" and payer in PEOPLE
-    ):
-        return "key: a debt is nobody else's"
-    others = {"other shop": "shop", "other money": "money"}
-    if kind in SETTLING and (others.get(payer, payer), others.get(payee, payee)) in ALLOWED[kind]:
-        return f"key: a {kind} is of the one merchant whom its cause names"
-    return f"key: a {kind} cannot move from {PLACES[payer]} to {PLACES[payee]}"
-
-
-@pytest.mark.parametrize("kind", MOVING)
-def test_each_kind_moves_only_between_the_accounts_made_for_it(kind: Kind) -> None:
-    told = {way: problem_of(formed(kind, postings=(posting(*map(PLACES.__getitem__, way), 10),))) for way in PAIRS}
-    assert told == {way: said_of(kind, way) for way in PAIRS}
-    assert {way for way, said in told.items() if said is None} == ALLOWED[kind]
-
-
-@pytest.mark.parametrize("kind", MOVING)
-def test_a_posting_out_of_place_is_found_behind_sound_ones(kind: Kind) -> None:
-    wrong = posting(shop(), shop("other"), 1)
-    if FORMS[kind].most > 1:
-        assert problem_of(formed(kind, postings=(FORMS[kind].posting, wrong))) == (
-            f"key: a {kind} cannot move from merchant:shop:points to merchant:other:points"
-        )
-
-
-def test_staff_move_anything_that_may_have_been_moved_where_they_correct_it() -> None:
-    told = {
-        way: problem_of(formed(Kind.ADJUST, postings=(posting(*map(PLACES.__getitem__, way), 10),), corrects=CORRECTED))
-        for way in PAIRS
-    }
-    assert {way for way, said in told.items() if said is None} == GRANTED | WITHDRAWN | SPENT | RETURNED
-    back = formed(Kind.ADJUST, postings=(posting(shop(), account(), 10),), corrects=CORRECTED)
-    assert problem_of(dataclasses.replace(back, lots={account(): (Lot(NOON, 10),)})) is None
-
-
 def test_grams_move_like_points_but_are_not_given_to_a_cause() -> None:
     grams = posting(account(asset=QUANTIFIED), shop(asset=QUANTIFIED), 10)
     assert problem_of(formed(Kind.TRANSFER, postings=(grams,))) is None
     given = dataclasses.replace(grams, to_account=DONATIONS)
     assert problem_of(formed(Kind.TRANSFER, postings=(given,))) == (
         "key: co2e.quantified cannot move from citizen:alice:co2e.quantified to programme:donations"
-    )
-
-
-def test_nobody_owes_money() -> None:
-    owed = posting(debt_of(owner(), CNY), account(asset=CNY), 10)
-    assert problem_of(formed(Kind.LEND, postings=(owed,))) == (
-        "key: a LEND cannot move from citizen:alice:debt.cny to citizen:alice:cny"
     )
 
 
@@ -403,6 +243,7 @@ def test_keys_and_causes_have_a_form(changes: dict[str, Any], problem: str | Non
         {"postings": (posting(MINT, account("\ud800"), 1),)},
         {"corrects": TransactionId("tx_\ud800")},
         {"hold": HoldRef(owner(), TransactionId("tx_\ud800"))},
+        {"draws": (DRAW, Draw(HoldRef(owner(), TransactionId("tx_\ud800")), final=True))},
     ],
 )
 def test_what_cannot_be_written_is_malformed(changes: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from backend.kernel.errors import Language
 from backend.kernel.ids import TransactionId
 from backend.ledger.model import (
+    CNY,
     MINTS,
     AccountId,
     Asset,
@@ -22,7 +23,7 @@ from backend.ledger.model import (
     StatementLine,
     TransactionKind,
 )
-from backend.ledger.statements import ASSETS, KINDS, harmless, to_csv, to_json
+from backend.ledger.statements import ASSETS, CREDITS, KINDS, harmless, to_csv, to_json
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 SINCE = datetime(2026, 11, 1, tzinfo=timezone(timedelta(hours=8)))
@@ -45,8 +46,8 @@ def statement(*lines: StatementLine, asset: str = "points") -> PeriodStatement:
 
 def test_every_kind_and_every_asset_is_told_in_both_languages() -> None:
     assert set(KINDS) == set(TransactionKind)
-    assert set(ASSETS) == set(MINTS)
-    for text in (*KINDS.values(), *ASSETS.values()):
+    assert set(ASSETS) == {*MINTS, CNY}
+    for text in (*KINDS.values(), *ASSETS.values(), CREDITS):
         assert any("一" <= letter <= "鿿" for letter in text.zh)
         assert text.en.isascii()
     assert len({text.zh for text in KINDS.values()}) == len({text.en for text in KINDS.values()}) == len(KINDS)
@@ -74,9 +75,19 @@ def test_what_people_wrote_survives_quoting() -> None:
     assert [row[1] for row in rows[1:]] == ["2026-11-01 00:00:00"] * 2 + ["2026-12-01 00:00:00"]
 
 
-def test_an_asset_without_words_is_told_by_its_name() -> None:
-    told = to_csv(statement(asset="credit:b1"), Language.EN, zone=SHANGHAI)
-    assert "change (credit:b1)" in told
+@pytest.mark.parametrize(
+    ("asset", "zh", "en"),
+    [
+        ("credit:b1", "变动 (减排信用 b1，毫克 CO2e)", "change (credits b1, mg CO2e)"),
+        ("cny", "变动 (人民币，分)", "change (renminbi, fen)"),
+        ("gold", "变动 (gold)", "change (gold)"),
+    ],
+)
+def test_every_asset_is_told_with_its_unit_and_one_without_words_by_its_name(asset: str, zh: str, en: str) -> None:
+    for language, told in ((Language.ZH_CN, zh), (Language.EN, en)):
+        header = to_csv(statement(asset=asset), language, zone=SHANGHAI).split("\r\n", 1)[0]
+        [names] = csv.reader([header])
+        assert names[3] == told
 
 
 def test_json_is_whole_numbers_and_utc() -> None:

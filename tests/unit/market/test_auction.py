@@ -125,6 +125,9 @@ def test_orders_that_cross_one_of_their_own_owner_are_a_bug_of_the_caller() -> N
     ]
     with pytest.raises(AssertionError, match="o3 crosses an order of its own owner"):
         uncross(Book.load(orders, collects=True), 100, 1)
+    dearer = Order("o4", "ann", SELL, 110, 5, 4)
+    with pytest.raises(AssertionError, match="o3 crosses an order of its own owner"):
+        uncross(Book.load([*orders, dearer], collects=True), 100, 1)
     apart = orders[2]._replace(price_fen=99)
     assert uncross(Book.load([*orders[:2], apart], collects=True), 100, 1).volume_g == 5
 

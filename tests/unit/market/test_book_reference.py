@@ -31,7 +31,8 @@ def histories(draw: st.DrawFn) -> list[Step]:
             Order(f"o{number}", draw(st.sampled_from("abc")), draw(st.sampled_from(Side)), price, grams, number),
             draw(st.sampled_from(TimeInForce)),
         )
-        steps.append(draw(st.sampled_from((place, place, place, Cancel(known), Amend(known, price, grams, number)))))
+        choices: tuple[Step, ...] = (place, place, place, Cancel(known), Amend(known, price, grams, number))
+        steps.append(draw(st.sampled_from(choices)))
     return steps
 
 

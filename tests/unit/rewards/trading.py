@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from backend.identity.model import Principal, PrincipalKind, StaffRole
+from backend.kernel.credit_codes import CODE_ALPHABET, CODE_MODULUS, CODE_WEIGHTS
 from backend.kernel.errors import Text
 from backend.kernel.units import Ratio
 from backend.rewards.merchants.model import (
@@ -25,7 +26,6 @@ from backend.rewards.merchants.model import (
     ShopDetails,
     ShopId,
 )
-from backend.rewards.merchants.rules import CODE_ALPHABET, CODE_MODULUS, CODE_WEIGHTS
 from backend.rewards.offers.model import (
     Audience,
     Bearer,

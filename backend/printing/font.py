@@ -1,13 +1,15 @@
-"""The glyphs of a PDF: those characters of Noto Sans SC that it needs, as a TrueType font.
+"""The glyphs of a PDF: those characters of Noto Sans SC or Noto Serif SC that it needs, as a TrueType font.
 
-A PDF must be readable where no Chinese font is installed, so its font is in it. The font (SIL Open Font License 1.1,
-notofonts/noto-cjk) comes as a package with outlines in cubic curves; reportlab embeds quadratic ones only, into which
-fontTools turns the few hundred glyphs that one statement uses.
+A PDF must be readable where no Chinese font is installed, so its font is in it. The fonts (SIL Open Font License 1.1,
+notofonts/noto-cjk) come as a package with outlines in cubic curves; reportlab embeds quadratic ones only, into which
+fontTools turns the few hundred glyphs that one sheet uses.
 """
 
 from __future__ import annotations
 
 import io
+from enum import StrEnum
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from fontTools.ttLib import TTFont, newTable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PACKAGE, FILE = "pylopdf_fonts_zh_cn", "NotoSansSC-Regular.otf"
+PACKAGE = "pylopdf_fonts_zh_cn"
 # How far, in thousandths of the font's size, a curve may be from the original.
 MAX_ERROR = 1
 UNUSED = ("GSUB", "GPOS", "GDEF", "BASE", "VORG", "vhea", "vmtx")
@@ -39,7 +41,22 @@ NO_HINTS = (
 )
 
 
-def truetype(characters: Iterable[str]) -> io.BytesIO:
+class Face(StrEnum):
+    """A font, by the file it comes in."""
+
+    SANS = "NotoSansSC-Regular.otf"
+    SERIF = "NotoSerifSC-Regular.otf"
+
+
+@cache
+def known_characters(face: Face) -> frozenset[str]:
+    """Every character that the font can show."""
+    font: Any
+    with resources.as_file(resources.files(PACKAGE) / face) as path, TTFont(path, lazy=True) as font:
+        return frozenset(map(chr, font.getBestCmap()))
+
+
+def truetype(characters: Iterable[str], face: Face = Face.SANS) -> io.BytesIO:
     """A TrueType font with these characters, as far as the font knows them; others show as a crossed box."""
     options = subset.Options(
         layout_features=[], notdef_outline=True, hinting=False, desubroutinize=True, recalc_timestamp=False
@@ -49,7 +66,7 @@ def truetype(characters: Iterable[str]) -> io.BytesIO:
     subsetter.populate(unicodes={ord(character) for character in characters})
     file = io.BytesIO()
     font: Any
-    with resources.as_file(resources.files(PACKAGE) / FILE) as path, TTFont(path, recalcTimestamp=False) as font:
+    with resources.as_file(resources.files(PACKAGE) / face) as path, TTFont(path, recalcTimestamp=False) as font:
         subsetter.subset(font)
         _turn_quadratic(font)
         font.save(file)
