@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 
-.PHONY: help demo up test lint bench bench-ledger bench-pipeline bench-rewards bench-rules format lock clean
+.PHONY: help demo up test lint bench bench-ledger bench-market bench-pipeline bench-rewards bench-rules format lock clean
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
 
@@ -29,7 +29,7 @@ lint: $(VENV)/.dev  ## style, types, layers, schema snapshot
 	$(BIN)/tanhui rules lint conservative > /dev/null
 	$(BIN)/tanhui rules lint shanghai-2026 > /dev/null
 
-bench: bench-pipeline bench-ledger bench-rules bench-rewards  ## run every benchmark
+bench: bench-pipeline bench-ledger bench-rules bench-rewards bench-market  ## run every benchmark
 
 bench-pipeline: $(VENV)/.dev  ## records over HTTP to points on the phone
 	@$(BIN)/python -m loadtests.pipeline
@@ -42,6 +42,9 @@ bench-rules: $(VENV)/.dev  ## the rules: a back-test over a million acts (ACTION
 
 bench-rewards: $(VENV)/.dev  ## redemption: a flash sale, a steady rate, captures, a month's settlement
 	@$(BIN)/python -m loadtests.rewards
+
+bench-market: $(VENV)/.dev  ## the exchange: the matcher beside a simple one, orders end to end, time to the fill
+	@$(BIN)/python -m loadtests.market
 
 format: $(VENV)/.dev  ## format the code
 	$(BIN)/ruff check --fix .

@@ -182,6 +182,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         stack.push_async_callback(services.channels.close)
         stack.push_async_callback(services.nudges.flush)
         stack.push_async_callback(services.rewards.flush)
+        stack.push_async_callback(services.market.exchange.flush)
         await services.rules.publish(shipped_profile(programme.profile), programme.limits)
         yield services
 

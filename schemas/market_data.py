@@ -277,7 +277,7 @@ class MarketDataQuery:
     async def candles(
         self, info: Info, instrument: strawberry.ID, interval: CandleInterval, since: datetime, until: datetime
     ) -> list[Candle]:
-        """Candles that begin in the span, oldest first: at most 1,500 minutes or days of them at once."""
+        """Candles that begin in the span, oldest first; the span may have 500 of them."""
         data = info.context.services.market.exchange.data
         return await data.list_candles(instrument_id_of(instrument), interval, since, until)
 

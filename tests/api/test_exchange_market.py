@@ -199,7 +199,7 @@ async def test_candles_of_all_lengths(api: Api, hall: Hall, clock: ManualClock) 
     assert await candles("DAY", midnight + timedelta(minutes=1)) == []
     long = {"since": shown(OPEN), "until": shown(OPEN + timedelta(days=2))}
     answer = await api.post(CANDLES, {"id": INSTRUMENT_ID, "interval": "MINUTE", **long})
-    assert answer.refusal == ("INVALID_INPUT", "field until is invalid: at most 1500 candles")
+    assert answer.refusal == ("INVALID_INPUT", "field until is invalid: at most 500 candles")
 
 
 async def test_an_issued_batch_is_listed_once(api: Api, hall: Hall) -> None:

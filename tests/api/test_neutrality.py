@@ -41,7 +41,7 @@ mutation ($input: NeutraliseEventInput!) {
 }
 """
 NODE = "query ($id: ID!) { node(id: $id) { ... on Neutralisation { stage certificate { quantityG } } } }"
-METRO = {"mode": "METRO", "people": 1_000, "kmOneWay": 1, "roundTrip": False, "origin": "京口区"}
+METRO = {"mode": "METRO", "people": 276, "kmOneWay": 1, "roundTrip": False, "origin": "京口区"}
 
 
 def asking(key: str = "neutral-0001", **changes: Any) -> dict[str, Any]:
@@ -75,23 +75,23 @@ async def test_anybody_estimates_with_every_source_named(api: Api) -> None:
     told = (await api.post(ESTIMATE, {"input": {"attendance": [METRO], "days": 2}})).result
     assert told == {
         "factorsVersion": "2025-1",
-        "quantityG": 35_080,
+        "quantityG": 35_974,
         "totalG": 36_000,
         "lines": [
             {
                 "origin": "京口区",
-                "people": 1_000,
-                "totalKm": 1_000,
-                "quantityG": 35_080,
+                "people": 276,
+                "totalKm": 276,
+                "quantityG": 35_974,
                 "factor": {
                     "mode": "METRO",
                     "per": "PASSENGER",
-                    "mgPerKm": 35_080,
+                    "mgPerKm": 130_340,
                     "document": "UK Government greenhouse gas conversion factors 2025",
                     "publisher": "Department for Energy Security and Net Zero",
                     "year": 2025,
-                    "note": "London Underground, 27.8 g, and 7.28 g well to tank; on the British grid: replace it by "
-                    "the operator's own",
+                    "note": "No published figure for a Chinese grid is at hand; counted like an average local bus, "
+                    "which is more",
                 },
             }
         ],
@@ -172,7 +172,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
     ),
     "too dear": (
         {"attendance": [{**METRO, "people": 10_000_000}]},
-        ("INSUFFICIENT_MONEY", "not enough money: 2115324 fen needed, 100000 available"),
+        ("INSUFFICIENT_MONEY", "not enough money: 7859502 fen needed, 100000 available"),
     ),
     "no name": (
         {"event": {"nameZh": "", "date": "2026-11-08", "place": "镇江"}},

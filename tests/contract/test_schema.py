@@ -72,7 +72,7 @@ BOUNDED_LISTS = {
     "OrderBook.asks": "at most fifty",
     "OrderBook.bids": "at most fifty",
     "PlacedOrders.results": "as many as orders, at most 100",
-    "Query.candles": "at most 1,500",
+    "Query.candles": "at most 500",
     "Query.instruments": "one a batch that is traded",
     "Kind.requiredAttributes": "written in the rule profile",
     "Pooling.scenarios": "nine exist",

@@ -40,7 +40,7 @@ def asking(**changes: Any) -> Neutralising:
     """A thousand people by metro, a kilometre there: 35,080 g, 36 kg."""
     given: dict[str, Any] = {
         "event": Event("春季马拉松", "Spring Marathon", date(2026, 11, 8), "镇江"),
-        "legs": (Leg(mode=TravelMode.METRO, people=1_000, km=1, is_return=False),),
+        "legs": (Leg(mode=TravelMode.METRO, people=276, km=1, is_return=False),),
         "days": 1,
         "credit": CREDIT,
         "max_price_fen": REFERENCE_FEN,

@@ -9,6 +9,7 @@ import pytest
 
 from backend.market.serials.model import SerialRange, joined, parse_ranges, spelled, taken, total_grams
 from backend.market.serials.store import (
+    AHEAD,
     PAGE,
     SERIALS,
     SerialSheet,
@@ -122,6 +123,22 @@ async def test_ranges_beyond_one_page_are_read_as_far_as_needed(database: Databa
     assert await write(database, moving(everything, BOB, FIRM)) == [joined([*others, *moved[1]])]  # type: ignore[misc]
     with pytest.raises(TooFewSerialsError):
         await write(database, moving(1, BOB, FIRM))
+
+
+@pytest.mark.parametrize("of_alice", [AHEAD - 60, AHEAD - 50, AHEAD - 30, AHEAD + 30])
+async def test_what_is_read_ahead_moves_like_what_is_read_when_needed(database: Database, of_alice: int) -> None:
+    """Whether the one query ends behind, at or within an owner's ranges."""
+    many = [SerialRange(10 * number + 1, 10 * number + 3) for number in range(of_alice)]
+    others = [SerialRange(run.first + 4, run.last + 4) for run in many[:50]]
+    await write(database, issuing(ALICE, *many), issuing(BOB, *others), issuing(CAROL, SerialRange(10**6, 10**6)))
+
+    async def ahead(sheet: SerialSheet) -> None:
+        await sheet.read_ahead(CREDIT, [ALICE, BOB, CAROL, FIRM])
+
+    moves = (moving(3 * of_alice, ALICE, FIRM), moving(150, BOB, FIRM), moving(1, CAROL, FIRM))
+    moved = await write(database, ahead, *moves, moving(3 * of_alice + 151, FIRM, ALICE))
+    assert moved[1:4] == [tuple(many), tuple(others), (SerialRange(10**6, 10**6),)]
+    assert await held(database, ALICE, BOB, CAROL, FIRM) == [spelled(moved[4]), "", "", ""]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("grams", [31, 10**15])

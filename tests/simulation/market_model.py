@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING
 
-from tests.simulation.market_trading import BPS, MOST_PAYOUTS, TONNE, UNDER_WAY, Register, Run, Trading, up
+from tests.simulation.market_trading import MOST_PAYOUTS, UNDER_WAY, Trading
+from tests.simulation.market_values import BPS, TONNE, Register, Run, up
 from tests.simulation.reference import demand
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from backend.market.settings import MarketSettings
 
-GRAM_MG = 1_000
+GRAM_MG, FEN = 1_000, 100
 
 
 def shared(total: int, weights: Sequence[int]) -> list[int]:
@@ -50,6 +51,8 @@ class Batch:
     pro_rata: int = 0
     parts: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
     """Milligrams taken off and left over, grams of pool and citizen, by contributor."""
+    converted: Counter[str] = field(default_factory=Counter)
+    """Fen for which contributors got points."""
 
     def mg(self, citizen: str) -> int:
         return sum(act.mg for act in self.acts[citizen])
@@ -185,6 +188,26 @@ class Model(Trading):
                 batch.stage = "ISSUED"
 
     # Money out, and credits for ever
+
+    def return_benefits(self, code: str, fen: int | None) -> None:
+        """The pool's money, or all it has free, among contributors by the grams issued to the pool for them."""
+        batch, free = self.batches[code], self.available(f"pool:{code}", "cny")
+        demand(batch.stage == "ISSUED", "BATCH_STAGE")
+        citizens = [citizen for citizen, part in sorted(batch.parts.items()) if part[2]]
+        demand(citizens, "NO_SHARES")
+        fen = max(free, 1) if fen is None else fen
+        if fen > free:
+            raise ValueError("INSUFFICIENT_FUNDS", fen, free)
+        for citizen, part in zip(citizens, shared(fen, [batch.parts[one][2] for one in citizens]), strict=True):
+            owner = f"citizen:{citizen}"
+            self.fen[f"pool:{code}"] -= part
+            if batch.choices[citizen] == "FEN":
+                self.fen[owner] += part
+                continue
+            before, after = batch.converted[citizen], batch.converted[citizen] + part
+            rate = self.settings.points_per_yuan
+            self.points[owner] += after * rate // FEN - before * rate // FEN
+            batch.converted[citizen] = after
 
     def pay_out(self, payout: str, owner: str, fen: int, now: datetime) -> None:
         under_way = [one for one in self.payouts.values() if one[0] == owner and one[2] in UNDER_WAY]

@@ -19,11 +19,15 @@ from backend.kernel.grouping import Groups
 from backend.kernel.ids import CitizenId
 from backend.kernel.units import MG_PER_GRAM
 from backend.ledger.model import CNY, POINTS, QUANTIFIED, is_credit
-from backend.market.exchange.documents import instrument_from_document, order_from_document, trade_from_document
+from backend.market.benefits.invariants import audit_benefits
+from backend.market.exchange.documents import instrument_from_document, order_from_document
 from backend.market.exchange.invariants import audit_exchange
+from backend.market.exchange.trade_documents import trade_from_document
 from backend.market.funds.invariants import audit_funds
 from backend.market.funds.model import FundAccount
+from backend.market.neutrality.invariants import audit_neutrality
 from backend.market.pooling.documents import contribution_from_document
+from backend.market.pooling.invariants import audit_pooling
 from backend.market.retirement.invariants import audit_retirement
 from backend.market.serials.invariants import audit_serials
 from backend.runtime import open_services
@@ -31,7 +35,7 @@ from tests import factories
 from tests.fault.test_redemption_kills import Mortal
 from tests.integration.banking import Bank
 from tests.integration.batching import Floor
-from tests.simulation.market_trading import joined
+from tests.simulation.market_values import joined
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from backend.runtime import Services
     from backend.settings import Settings
 
+ROOMS = (audit_serials, audit_pooling, audit_exchange, audit_funds, audit_benefits, audit_retirement, audit_neutrality)
 Dump = dict[str, list[Any]]
 # A Friday, 11:04 in the programme's zone: trading goes on.
 BORN = datetime(2031, 11, 21, 3, 4, 5, 678_000, tzinfo=UTC)
@@ -203,16 +208,16 @@ async def outcome_of(mortal: Mortal) -> Any:
     async def live() -> Any:
         return await mortal
 
-    [outcome] = await asyncio.gather(asyncio.create_task(live()), return_exceptions=True)
+    outcome: Any = (await asyncio.gather(asyncio.create_task(live()), return_exceptions=True))[0]
     assert isinstance(outcome, asyncio.CancelledError | DomainError) or not isinstance(outcome, BaseException), outcome
     return outcome
 
 
-async def findings(services: Services) -> list[str]:
-    """What the auditors of acts, book and every room of the market find."""
-    audit = await audit_books(services)
+async def findings(services: Services, *, of_acts: bool = True) -> list[str]:
+    """What the auditors of acts (where they are what was earned for), book and every room of the market find."""
+    audit = await (audit_books(services) if of_acts else factories.replay(services))
     async with services.database.snapshot() as snapshot:
-        for room in (audit_serials, audit_exchange, audit_funds, audit_retirement):
+        for room in ROOMS:
             await room(snapshot, audit)
     return audit.findings
 
@@ -307,9 +312,10 @@ def open_markets(chosen: Settings, *names: str) -> Iterator[RealMarket]:
             real.run(both[0].identity.register_citizens({CitizenId(name): name for name in names}))
             real.firm = real.run(real.bank.approved())
             for services in both:
-                # So few that gathering and issuing take several transactions.
+                # So few that gathering, issuing and paying take several transactions.
                 services.market.pooling.gathering.acts_of_one = 2
                 services.market.pooling.issuing.shares_at_once = 2
+                services.market.paying._batch_size = 1
             yield real
             runner.run(both[0].database.client.drop_database(chosen.database))
         finally:

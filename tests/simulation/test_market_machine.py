@@ -16,33 +16,26 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 
-from backend.ledger.model import CNY
 from backend.market.exchange.book import Side, TimeInForce
 from backend.market.exchange.model import Amending, OrderKind, Placing
 from backend.market.pooling.model import Benefit
-from backend.market.retirement.model import Beneficiary, RetirementPurpose, Retiring
-from backend.rules.model import Category
 from tests import factories
-from tests.integration.banking import FAY, FRED, ICBC
-from tests.integration.batching import ANN, BEN, BOTH, PROJECT, REPORT, VERA, off, share_off
 from tests.integration.conftest import ALL_SHARDS
 from tests.simulation.chance import IS_NIGHTLY, chosen_seed
+from tests.simulation.market_asking import NAMES, Asking
 from tests.simulation.market_model import Act, Model
-from tests.simulation.market_real import RealMarket, account_of, open_markets, principal_of
+from tests.simulation.market_real import open_markets, principal_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from backend.settings import Settings
 
 EXAMPLES, STEPS = (150, 60) if IS_NIGHTLY else (10, 40)
-NAMES = ("alice", "bob", "carol")
 PEOPLE, PICKS = st.sampled_from(NAMES), st.integers(0, 999)
 # The instant at which whoever works dies; mostly nobody does.
 DEATHS = st.one_of(st.just(0), st.just(0), st.integers(1, 90))
-KG, AUDIT_EVERY, A_DAY, MOST_BATCHES = 1_000, 12, 40, 4
+KG, AUDIT_EVERY, A_DAY = 1_000, 12, 40
 GTC, GTD, IOC, FOK = TimeInForce.GTC, TimeInForce.GTD, TimeInForce.IOC, TimeInForce.FOK
 AWAY = st.sampled_from([-1, 0, 0, 0, 1, 2, 3, -2, -3, 9, -9, 12])
 CLOCKS = ("09:14", "09:16", "09:24", "09:25", "09:31", "11:29", "13:00", "14:59", "15:00")
@@ -75,46 +68,16 @@ PLANS = st.builds(
 CROWDS = st.lists(PLANS, min_size=3, max_size=7)
 
 
-class MarketMachine(RuleBasedStateMachine):
-    """Everything is asked of both; they must answer alike and hold the same."""
+def waiting(plans: list[Plan]) -> list[Plan]:
+    """The same, most of them such as a call phase takes."""
+    return [one if one.who % 9 == 0 else replace(one, is_market=False, tif=GTC) for one in plans]
 
-    real: RealMarket
+
+class MarketMachine(Asking):
+    """Batches, money and trading in any order; whoever works may die at any instant."""
+
     base: tuple[Model, datetime, int] | None = None
-    model: Model
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-        self.steps = 0
-
-    @property
-    def now(self) -> datetime:
-        return self.real.clock.now()
-
-    def key(self) -> str:
-        self.count += 1
-        return f"market-{self.count:05}"
-
-    def check(
-        self, model_call: Callable[[Any], Any], real_call: Callable[..., Any], at: int = 0, credit: str = ""
-    ) -> Any:
-        """The real answer, where the model says so too; None where both refuse alike."""
-        told = self.real.ask_mortal(real_call, at, credit)
-        refused: tuple[object, ...] = ()
-        try:
-            model_call(told)
-        except ValueError as refusal:
-            refused = refusal.args
-        assert (told if isinstance(told, tuple) else ()) == refused
-        return None if refused else told
-
-    @property
-    def owners(self) -> list[str]:
-        return [*(f"citizen:{name}" for name in NAMES), f"enterprise:{self.real.firm}"]
-
-    @property
-    def pools(self) -> list[str]:
-        return [f"pool:{code}" for code in self.model.batches]
+    steps = 0
 
     # The beginning
 
@@ -155,76 +118,9 @@ class MarketMachine(RuleBasedStateMachine):
             act = self.real.run(self.real.floor.ride(name, kg, 30 * before - 690, ref=self.key()))
             self.model.ride(name, Act(act.id, kg * 1_000_000, act.occurred_at), act.settlement.points)
 
-    @rule(name=PEOPLE, benefit=st.sampled_from(Benefit), is_given=st.sampled_from([True, True, False]))
-    def authorise(self, name: str, benefit: Benefit, *, is_given: bool) -> None:
-        who, key = factories.citizen(name), self.key()
-        if is_given:
-            self.real.run(self.real.services.market.pooling.consents.authorise(who, None, benefit, key=key))
-            self.model.consents[name] = benefit.value
-        elif self.model.consents.pop(name, None):
-            self.real.run(self.real.services.market.pooling.consents.withdraw(who, key=key))
-
-    @rule(opens_both=st.sampled_from([False, False, True]))
-    def open_batch(self, *, opens_both: bool) -> None:
-        if len(self.model.batches) > MOST_BATCHES:
-            return
-        since, until = self.real.floor.days
-        opener, key, profile = (BOTH if opens_both else ANN), self.key(), self.real.both[0].rules.profile
-        batch = self.real.run(
-            self.real.services.market.pooling.batches.open(
-                opener, Category.TRANSIT, profile, since, until, PROJECT, key=key
-            )
-        )
-        self.model.open_batch(batch.code, str(opener), since, until)
-
-    def some_batch(self, pick: int) -> str:
-        codes = list(self.model.batches)
-        return codes[-1 - pick % len(codes)]
-
     @rule(at=DEATHS)
     def batches_go_on(self, at: int) -> None:
         self.check(lambda _: self.model.work_off(), lambda one: one.market.pooling.batches.work_off(), at)
-
-    @rule(name=PEOPLE, pick=PICKS, at=DEATHS)
-    def take_back(self, name: str, pick: int, at: int) -> None:
-        code, key, who = self.some_batch(pick), self.key(), factories.citizen(name)
-        self.check(
-            lambda _: self.model.withdraw(name, code),
-            lambda one: one.market.pooling.batches.withdraw(who, code, key=key),
-            at,
-        )
-
-    @rule(pick=PICKS)
-    def call_off(self, pick: int) -> None:
-        code, key = self.some_batch(pick), self.key()
-        self.check(
-            lambda _: self.model.cancel_batch(code),
-            lambda one: one.market.pooling.batches.cancel(ANN, code, "重复立项", key=key),
-        )
-
-    @rule(
-        pick=PICKS,
-        named=st.lists(PICKS, max_size=2),
-        shares_bps=st.lists(st.integers(1, 900), max_size=2),
-        is_other=st.booleans(),
-    )
-    def verify(self, pick: int, named: Any, shares_bps: Any, *, is_other: bool) -> None:
-        code, key, by = self.some_batch(pick), self.key(), (BOTH if is_other else VERA)
-        acts = sorted(act.id for given in self.model.batches[code].acts.values() for act in given)
-        chosen = [acts[one % len(acts)] for one in named if acts]
-        adjustments = [*map(off, chosen), *map(share_off, shares_bps)]
-        self.check(
-            lambda _: self.model.verify(code, str(by), chosen, shares_bps),
-            lambda one: one.market.pooling.verifying.verify(by, code, REPORT, adjustments, key=key),
-        )
-
-    @rule(pick=PICKS, is_other=st.booleans())
-    def issue(self, pick: int, *, is_other: bool) -> None:
-        code, key, by = self.some_batch(pick), self.key(), (BOTH if is_other else BEN)
-        self.check(
-            lambda _: self.model.issue(code, str(by)),
-            lambda one: one.market.pooling.batches.issue(by, code, key=key),
-        )
 
     @rule(name=PEOPLE, kg=st.sampled_from([900, 1_000]), named=PICKS, at=DEATHS)
     def ride_and_go_on(self, name: str, kg: int, named: int, at: int) -> None:
@@ -238,41 +134,49 @@ class MarketMachine(RuleBasedStateMachine):
         self.batches_go_on(at // 2)
         self.list_instrument(0, (90, 700, 8_000)[named % 3])
 
+    @rule(
+        what=st.sampled_from(["authorise", "open", "open", "take back", "call off", "verify", "issue", "list"]),
+        name=PEOPLE,
+        pick=PICKS,
+        at=DEATHS,
+        shares_bps=st.lists(st.integers(1, 900), max_size=2),
+        is_other=st.booleans(),
+    )
+    def do_with_batches(
+        self, what: str, name: str, pick: int, at: int, shares_bps: list[int], *, is_other: bool
+    ) -> None:
+        """Whatever anybody may do with one, in time or not."""
+        benefit = (Benefit.FEN, Benefit.POINTS)[pick % 2]
+        {
+            "authorise": lambda: self.authorise(name, benefit, is_given=is_other),
+            "open": lambda: self.open_batch(opens_both=is_other),
+            "take back": lambda: self.take_back(name, pick, at),
+            "call off": lambda: self.call_off(pick),
+            "verify": lambda: self.verify(pick, [pick, pick + at][: pick % 3], shares_bps, is_other=is_other),
+            "issue": lambda: self.issue(pick, is_other=is_other),
+            "list": lambda: self.list_instrument(pick, (90, 700, 8_000)[pick % 3]),
+        }[what]()
+
     # Money
 
-    @rule(place=st.integers(0, 3), fen=st.integers(1, 100_000))
-    def deposit(self, place: int, fen: int) -> None:
-        owner = self.owners[place]
-        self.real.run(self.real.bank.deposited(account_of(owner), fen))
-        self.model.fen[owner] += fen
-
-    @rule(place=st.integers(0, 3), fen=st.sampled_from([1, 700, 5_001, 10**9]), at=DEATHS)
-    def ask_for_money(self, place: int, fen: int, at: int) -> None:
-        owner, key = self.owners[place], self.key()
-        who = principal_of(owner)[0]
-        self.check(
-            lambda told: self.model.pay_out(getattr(told, "id", ""), owner, fen, self.now),
-            lambda one: one.market.payouts.request(who, fen, ICBC, key=key),
-            at,
-        )
-
-    @rule(pick=PICKS, stage=st.sampled_from(["SETTLING", "PAID", "REJECTED", "CANCELLED"]), at=DEATHS)
-    def move_payout(self, pick: int, stage: str, at: int) -> None:
-        if not self.model.payouts:
-            return
-        payout, key = sorted(self.model.payouts)[pick % len(self.model.payouts)], self.key()
-        owner, entry = self.model.payouts[payout][0], self.real.bank.entry()
-
-        def ask(one: Any) -> Any:
-            doors = one.market.payouts
-            return {
-                "SETTLING": lambda: doors.settle(FAY, payout, entry, key=key),
-                "PAID": lambda: doors.approve(FRED, payout, key=key),
-                "REJECTED": lambda: doors.reject(FRED, payout, "账户不符", key=key),
-                "CANCELLED": lambda: doors.cancel(principal_of(owner)[0], payout, key=key),
-            }[stage]()
-
-        self.check(lambda _: self.model.move_payout(payout, stage, self.now), ask, at)
+    @rule(
+        what=st.sampled_from(["deposit", "ask", "ask", "settle", "settle", "decide", "retire", "retire", "return"]),
+        place=st.integers(0, 3),
+        amount=st.sampled_from([None, 1, 7, 999, 40_000, 10**7]),
+        pick=PICKS,
+        at=DEATHS,
+    )
+    def do_with_money(self, what: str, place: int, amount: int | None, pick: int, at: int) -> None:
+        """In and out; and credits that are used up, or whose proceeds are returned."""
+        stage = ("PAID", "PAID", "REJECTED", "CANCELLED")[pick % 4]
+        {
+            "deposit": lambda: self.deposit(place, amount or 1),
+            "ask": lambda: self.ask_for_money(place, amount or 1, at),
+            "settle": lambda: self.move_payout(pick, "SETTLING", at),
+            "decide": lambda: self.move_payout(pick, stage, at),
+            "retire": lambda: self.retire(pick, amount or 1, at),
+            "return": lambda: self.return_benefits(pick, amount, at),
+        }[what]()
 
     @rule()
     def what_is_over_ends(self) -> None:
@@ -282,34 +186,7 @@ class MarketMachine(RuleBasedStateMachine):
         self.real.run(self.real.both[0].expiry.expire_due(ALL_SHARDS))
         self.real.run(self.real.both[1].market.payouts.end_overdue())
 
-    @rule(pick=PICKS, grams=st.sampled_from([1, 999, 40_000, 10**7]), at=DEATHS)
-    def retire(self, pick: int, grams: int, at: int) -> None:
-        codes, owners, key = list(self.model.batches), [*self.owners, *self.pools], self.key()
-        credit: Any = f"credit:{codes[pick % len(codes)]}"
-        owner = owners[pick % len(owners)]
-        who, pool = principal_of(owner)
-        asked = Retiring(
-            credit=credit,
-            grams=grams,
-            beneficiary=Beneficiary("Spring Marathon", "春季马拉松"),
-            purpose=RetirementPurpose.EVENT,
-            statement="",
-        )
-        self.check(
-            lambda told: self.model.retire(owner, credit, grams, getattr(told, "id", "")),
-            lambda one: one.market.retirement.retire(who, asked, key=key, pool=pool),
-            at,
-        )
-
     # Trading
-
-    @rule(pick=PICKS, reference=st.sampled_from([90, 700, 8_000]))
-    def list_instrument(self, pick: int, reference: int) -> None:
-        credit, key = f"credit:{self.some_batch(pick)}", self.key()
-        self.check(
-            lambda _: self.model.list_instrument(credit, reference, self.now),
-            lambda one: one.market.exchange.desk.list_instrument(factories.ADMIN, credit, reference, key=key),
-        )
 
     def some_credit(self, pick: int) -> str:
         credits_traded = list(self.model.instruments)
@@ -346,7 +223,7 @@ class MarketMachine(RuleBasedStateMachine):
     def call(self, pick: int, plans: list[Plan], at: int, *, is_early: bool) -> None:
         """An opening auction."""
         self.wait_until("09:16", is_matched=True)
-        self.trade(pick, [replace(plan, is_market=False) for plan in plans], 0, is_matched=is_early)
+        self.trade(pick, waiting(plans), 0, is_matched=is_early)
         self.wait_until("09:26", is_matched=False)
         self.match(at)
 
@@ -356,10 +233,11 @@ class MarketMachine(RuleBasedStateMachine):
         self.run_the_market(pick, "resume", 1, None, is_final=False)
         self.match(0)
         self.run_the_market(pick, "auction", 20, away, is_final=is_final)
-        self.trade(pick, [replace(plan, is_market=False) for plan in plans], 0, is_matched=is_final)
+        self.trade(pick, waiting(plans), 0, is_matched=is_final)
         self.ask_of_orders([pick], "AMEND" if at else "CANCEL", -1, 2 * KG, "", 0)
         self.pass_time(1_201, 0)
         self.match(at)
+        self.return_benefits(pick, None, at // 2)
 
     def place(self, plan: Plan, credit: Any, at: int) -> None:
         owners, sellers = [*self.owners, *self.pools], sorted(self.model.registers[credit].runs())
@@ -471,9 +349,7 @@ class MarketMachine(RuleBasedStateMachine):
 
     @invariant()
     def both_hold_the_same(self) -> None:
-        owners = [*self.owners, *self.pools]
-        held = self.real.held(owners)
-        assert held == self.expected(owners)
+        self.compare()
         self.steps += 1
         if self.steps % AUDIT_EVERY == 0:
             self.audit()
@@ -482,35 +358,6 @@ class MarketMachine(RuleBasedStateMachine):
         # Holds that ended before their orders did are the book's worker's to set free.
         self.what_is_over_ends()
         assert self.real.findings() == []
-
-    def expected(self, owners: list[str]) -> dict[str, Any]:
-        model = self.model
-        return {
-            "pages": {owner: self.page(owner) for owner in owners},
-            "serials": {credit: register.runs() for credit, register in model.registers.items()},
-            "orders": {order.id: order.told for order in model.orders.values()},
-            "instruments": {
-                credit: (one.reference, one.day, one.last, one.call, one.sequence, len(one.trades))
-                for credit, one in model.instruments.items()
-            },
-            "trades": {credit: one.trades for credit, one in model.instruments.items()},
-            "batches": {code: batch.stage for code, batch in model.batches.items()},
-            "contributions": {
-                (code, citizen): told for code, one in model.batches.items() for citizen, told in one.told.items()
-            },
-            "payouts": {payout: one[:3] for payout, one in model.payouts.items()},
-        }
-
-    def page(self, owner: str) -> tuple[Any, ...]:
-        model = self.model
-        grams = {credit: register.grams(owner) for credit, register in model.registers.items()}
-        return (
-            model.fen[owner],
-            model.held(owner, CNY),
-            model.mg[owner],
-            {credit: (has, model.held(owner, credit)) for credit, has in grams.items() if has},
-            model.points[owner],
-        )
 
     def teardown(self) -> None:
         if hasattr(self, "model"):

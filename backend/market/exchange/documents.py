@@ -79,6 +79,7 @@ INSTRUMENTS = Collection(
             "trades": COUNTER,
             "revision": AMOUNT,
             "holder": TEXT,
+            "turned_by": TEXT,
         }
     ),
     (Index("shard", [("shard", 1)]),),
@@ -156,6 +157,7 @@ def instrument_to_document(instrument: Instrument) -> Document:
         **mode_of(instrument),
         "revision": Int64(instrument.revision),
         "holder": instrument.holder,
+        "turned_by": instrument.turned_by,
     }
 
 
@@ -213,6 +215,7 @@ def instrument_from_document(document: Mapping[str, Any]) -> Instrument:
         trades=int(document["trades"]),
         revision=int(document["revision"]),
         holder=document["holder"],
+        turned_by=document["turned_by"],
     )
 
 

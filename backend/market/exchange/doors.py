@@ -41,6 +41,10 @@ class Exchange:
     matching: Matching
     data: MarketData
 
+    async def flush(self) -> None:
+        """Wait until every matcher that was woken has been told so."""
+        await self.matching.flush()
+
 
 def open_exchange(
     *,

@@ -31,9 +31,8 @@ from backend.market.exchange.candles import Trade as Print
 from backend.market.exchange.model import PhaseKind, order_channel, trade_channel
 from backend.market.exchange.planning import Drawn, Floor, Round, Setbacks, UnknownRestingError
 from backend.market.exchange.store import ExchangeReads, ExchangeWrites, OvertakenError
-from backend.market.exchange.traded_serials import TradedSerials
 from backend.market.exchange.turns import turn
-from backend.market.serials.store import TooFewSerialsError
+from backend.market.serials.store import SerialSheet, TooFewSerialsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -135,6 +134,10 @@ class Matching:
         is_halted = self._hours.phase_at(instrument, now).kind is PhaseKind.HALTED
         return not is_halted and (is_over or self._hours.day_of(now) > instrument.day)
 
+    async def flush(self) -> None:
+        """Wait until every nudge asked for so far is on its way."""
+        await self._nudges.flush()
+
     async def match_all(self) -> int:
         """Match whatever waits anywhere."""
         return await self.run([ShardNumber(number) for number in range(SHARD_COUNT)])
@@ -164,7 +167,7 @@ class Matching:
             stored = await self._reads.find_instrument(name)
             if stored is None or stored.holder != holder:
                 return 0, True
-            if floor is None or floor.instrument.revision != stored.revision:
+            if floor is None or not _is_as_stored(floor.instrument, stored):
                 floor = await self._load(stored)
                 if floor is None:
                     continue
@@ -178,7 +181,9 @@ class Matching:
                 planned.run(queued, expired)
                 if planned.changed or planned.instrument != stored:
                     trades = await self._write(stored, planned)
-                    floor.instrument = dataclasses.replace(planned.instrument, revision=stored.revision + 1)
+                    floor.instrument = dataclasses.replace(
+                        planned.instrument, revision=stored.revision + 1, turned_by=stored.holder
+                    )
                     await self._tell(planned, trades)
             except (OvertakenError, UnknownRestingError, _SetbackError) as error:
                 LOG.info("round decided anew", instrument=name, reason=repr(error))
@@ -206,7 +211,7 @@ class Matching:
             # First what shows soonest that the round was decided on what is no longer so.
             await writes.turn(before, planned.instrument)
             await writes.write_orders(planned.changed.values(), planned.handled)
-            serials = TradedSerials(tx)
+            serials = SerialSheet(tx)
             try:
                 moves = await _moves(serials, planned)
             except TooFewSerialsError as error:
@@ -261,6 +266,11 @@ class Matching:
             await self._channels.publish_many(messages)
 
 
+def _is_as_stored(known: Instrument, stored: Instrument) -> bool:
+    """Whether nobody has turned the instrument since."""
+    return (known.revision, known.turned_by) == (stored.revision, stored.turned_by)
+
+
 def _lease(shard: ShardNumber) -> str:
     return f"match:{shard}"
 
@@ -274,7 +284,7 @@ class _Move:
     ranges: Ranges = ()
 
 
-async def _moves(serials: TradedSerials, planned: Round) -> list[_Move]:
+async def _moves(serials: SerialSheet, planned: Round) -> list[_Move]:
     """The round's transactions in their order; trades name the serials that they move."""
     credit = planned.instrument.id
     await serials.read_ahead(credit, list({drawn.trade.seller: None for drawn in planned.trades}))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NewType
 
-from backend.kernel.ids import derived_id, shard_of
+from backend.kernel.ids import shard_of
 from backend.market.exchange.book import Side, StopReason, TimeInForce
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 OrderId = NewType("OrderId", str)
 TradeId = NewType("TradeId", str)
-# Orders that do not wait, and orders that do.
+TRADE_DIGITS = 12
+# Orders that do not wait.
 IMMEDIATE = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 
 
@@ -142,7 +143,8 @@ class Instrument:
     """The credits of one batch as they are traded.
 
     ``reference_fen`` is that of the local ``day``; ``last_*`` are of the last trade. ``sequence`` and ``trades`` count
-    what the matcher gave out, ``revision`` what changed, ``holder`` is the matcher that may change it now.
+    what the matcher gave out, ``revision`` what changed; ``holder`` is the matcher that may turn its book now,
+    ``turned_by`` the one that did last.
     """
 
     id: Asset
@@ -160,6 +162,7 @@ class Instrument:
     trades: int = 0
     revision: int = 1
     holder: str = ""
+    turned_by: str = ""
 
     @property
     def shard(self) -> ShardNumber:
@@ -303,8 +306,8 @@ class Trade:
 
 
 def trade_id(instrument: Asset, number: int) -> TradeId:
-    """The id of the instrument's trade of that number."""
-    return TradeId(derived_id("trade", instrument, str(number)))
+    """The id of the instrument's trade of that number; ids are in the order of numbers."""
+    return TradeId(f"{instrument}#{number:0{TRADE_DIGITS}}")
 
 
 @dataclass(frozen=True, slots=True)

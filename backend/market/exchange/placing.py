@@ -156,8 +156,10 @@ class OrderPlacing:
     async def _place_group(self, wishes: Sequence[Wish]) -> Sequence[Order | Exception]:
         """Place what can be placed of wishes for one instrument."""
         now = self._clock.now()
-        instrument = await self._reads.find_instrument(wishes[0].placing.instrument)
-        assert instrument is not None
+        name = wishes[0].placing.instrument
+        instrument = await self._reads.find_instrument(name)
+        if instrument is None:
+            return [UnknownInstrumentError(name)] * len(wishes)
         known = await self._reads.find_orders([wish.id for wish in wishes])
         outcomes = [
             _replayed(wish, known.get(wish.id)) or self._made(wish, instrument, now, turn)
@@ -220,7 +222,7 @@ class OrderPlacing:
             writes = ExchangeWrites(tx)
             # Another run, or another process, may have made some of them meanwhile; the first run hopes not.
             made = {} if tx.is_first else await writes.find_orders([order.id for _, order in fresh])
-            mine = await writes.list_crossing({o.owner for _, o in fresh}, fresh[0][1].instrument) if collects else []
+            mine = await writes.list_open({o.owner for _, o in fresh}, fresh[0][1].instrument) if collects else []
             sheet = await self._ledger.open_within(tx, holds)
             outcomes: list[Order | Exception] = []
             new: list[Order] = []

@@ -100,6 +100,15 @@ class Round:
     amended: dict[str, OrderId] = field(default_factory=dict)
     """Ids of the new holds of amended orders: for them funds may not suffice."""
     _last_draw: dict[OrderId, Drawn] = field(default_factory=dict)
+    # Every order and trade counts on: the instrument learns of it at the end.
+    _sequence: int = field(init=False)
+    _trades: int = field(init=False)
+    _last_fen: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Count on from where the instrument stands."""
+        instrument = self.floor.instrument
+        self._sequence, self._trades, self._last_fen = instrument.sequence, instrument.trades, instrument.last_fen
 
     @property
     def instrument(self) -> Instrument:
@@ -131,6 +140,12 @@ class Round:
             self._take(order)
         if not is_halted:
             self._advance(self.now)
+        self._count()
+
+    def _count(self) -> None:
+        """Let the instrument know how far sequences and trades have come."""
+        last_at = self.now if self._trades > self.instrument.trades else self.instrument.last_at
+        self._turn(sequence=self._sequence, trades=self._trades, last_fen=self._last_fen, last_at=last_at)
 
     def _known(self, order: Order) -> Order:
         """The order as it stands in this round: what is in memory is as the matcher left it, what is asked is news."""
@@ -149,6 +164,7 @@ class Round:
             self._execute(collecting)
         day = self.hours.day_of(moment)
         if day > self.instrument.day:
+            self._count()
             reference_fen = rules.reference_at(self.instrument, moment, self.hours.zone)
             self._turn(day=day, reference_fen=reference_fen)
             band = rules.band_of(reference_fen, self.hours.settings)
@@ -194,9 +210,10 @@ class Round:
 
     def _enter(self, order: Order) -> None:
         """Give the order its turn in the book."""
-        sequence = self.instrument.sequence + 1
-        self._turn(sequence=sequence)
-        order = dataclasses.replace(order, sequence=sequence, status=OrderStatus.OPEN, queued_at=None, command=None)
+        self._sequence += 1
+        order = dataclasses.replace(
+            order, sequence=self._sequence, status=OrderStatus.OPEN, queued_at=None, command=None
+        )
         book = self.floor.book
         if book.collects and book.meets_own(order.owner, order.side, order.price_fen):
             self._end(order, EndReason.SELF_TRADE)
@@ -226,11 +243,10 @@ class Round:
         value_fen = rules.fill_value(buyer.numerator, fill.price_fen, fill.quantity_g)
         buyer_after = _filled(buyer, fill, value_fen, is_taker=taker_side is Side.BUY)
         seller_after = _filled(seller, fill, value_fen, is_taker=taker_side is Side.SELL)
-        number = self.instrument.trades + 1
-        self._turn(trades=number, last_fen=fill.price_fen, last_at=self.now)
+        self._trades, self._last_fen = self._trades + 1, fill.price_fen
         trade = Trade(
             instrument=self.instrument.id,
-            number=number,
+            number=self._trades,
             at=self.now,
             price_fen=fill.price_fen,
             quantity_g=fill.quantity_g,
@@ -290,8 +306,8 @@ class Round:
             return
         keeps_turn = amended.price_fen == order.price_fen and amended.remaining_g <= order.remaining_g
         if not keeps_turn:
-            self._turn(sequence=self.instrument.sequence + 1)
-            amended = dataclasses.replace(amended, sequence=self.instrument.sequence)
+            self._sequence += 1
+            amended = dataclasses.replace(amended, sequence=self._sequence)
         outcome = book.amend(order.id, amended.price_fen, amended.remaining_g, amended.sequence)
         if outcome is None:
             raise UnknownRestingError(order.id)

@@ -13,7 +13,7 @@ from backend.kernel.units import MG_PER_GRAM
 from backend.ledger.model import is_credit
 from backend.market.exchange import rules
 from backend.market.exchange.book import Depth, LevelDepth, Side
-from backend.market.exchange.candles import Interval, candle_start, merge, ticker
+from backend.market.exchange.candles import LENGTHS, Interval, candle_start, merge, ticker
 from backend.market.exchange.model import Holding, order_channel
 from backend.market.exchange.store import ExchangeReads
 from backend.market.serials.store import list_ranges
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 PATIENCE_S = 1.0
 LOOK_AGAIN_S = 0.1
 MAX_LEVELS = 50
-MAX_CANDLES = 1_500
+MAX_CANDLES = 500
+# Hours are made of minutes.
+MAX_STORED = (MAX_CANDLES + 1) * 60
 SHOWN_RANGES = 100
 MINUTES_OF_A_DAY = 1_440
 
@@ -126,7 +128,7 @@ class Orders:
         grams = held_mg // MG_PER_GRAM
         ranges, sums, instrument = await asyncio.gather(
             list_ranges(self._database, owner, credit, limit=SHOWN_RANGES),
-            self._reads.sum_trades(owner, credit),
+            self._reads.sum_filled(owner, credit),
             self._reads.find_instrument(credit),
         )
         last_fen = instrument.last_fen or instrument.reference_fen if instrument else None
@@ -233,18 +235,17 @@ class MarketData:
     async def list_candles(
         self, instrument: Asset, interval: Interval, since: datetime, until: datetime
     ) -> list[Candle]:
-        """Candles that begin in ``since <= t < until``, oldest first, at most 1,500 stored ones (minutes or days).
+        """Candles that begin in ``since <= t < until``, oldest first.
 
         Raises:
-            InvalidInputError: the span runs backwards, or is longer than 1,500 minutes or days.
+            InvalidInputError: the span runs backwards, or is longer than 500 candles.
         """
         stored = Interval.DAY if interval is Interval.DAY else Interval.MINUTE
-        step = timedelta(days=1) if stored is Interval.DAY else timedelta(minutes=1)
-        if not since <= until <= since + MAX_CANDLES * step:
+        if not since <= until <= since + MAX_CANDLES * LENGTHS.get(interval, timedelta(days=1)):
             raise InvalidInputError("until", Text(f"最多 {MAX_CANDLES} 个周期", f"at most {MAX_CANDLES} candles"))
         # Whole candles of the interval: the first begins at or after ``since``.
         begin = candle_start(interval, since, self._hours.zone)
-        found = await self._reads.list_candles(instrument, stored, begin, until, limit=2 * MAX_CANDLES)
+        found = await self._reads.list_candles(instrument, stored, begin, until, limit=MAX_STORED)
         return [candle for candle in merge(found, interval, self._hours.zone) if candle.start >= since]
 
     async def ticker(self, instrument: Instrument) -> Ticker:

@@ -9,6 +9,7 @@ from pymongo import UpdateOne
 
 from backend.ledger.documents import PAGES
 from backend.ledger.model import PROGRAMME, Asset, OwnerId, Purpose
+from backend.market.exchange.book import Side
 from backend.market.exchange.documents import (
     INSTRUMENTS,
     ORDERS,
@@ -22,7 +23,7 @@ from backend.market.exchange.documents import (
     seen,
     standing,
 )
-from backend.market.exchange.model import CommandKind, OrderStatus
+from backend.market.exchange.model import TRADE_DIGITS, CommandKind, OrderStatus, trade_id
 from backend.market.exchange.trade_documents import (
     CANDLES,
     TRADES,
@@ -48,6 +49,7 @@ QUEUED = {"$type": "date"}
 ANY = {"$gt": ""}
 MAX_INSTRUMENTS = 1_000
 MAX_RESTING = 1_000_000
+MOST_TRADES = 10**TRADE_DIGITS - 1
 
 
 class OvertakenError(Exception):
@@ -84,7 +86,7 @@ class ExchangeWrites(KeyedWrites):
             await self._tx.update_one(
                 INSTRUMENTS.name,
                 {"_id": before.id, "holder": before.holder, "revision": Int64(before.revision)},
-                {"$set": book_of(after), "$inc": {"revision": Int64(1)}},
+                {"$set": {**book_of(after), "turned_by": before.holder}, "$inc": {"revision": Int64(1)}},
             )
         except StaleReadError as error:
             raise OvertakenError from error
@@ -144,7 +146,7 @@ class ExchangeWrites(KeyedWrites):
         """Add what was traded to candles of minutes and days, which follow on what is there."""
         await self._tx.bulk_write(CANDLES.name, [_added(instrument, candle) for candle in candles])
 
-    async def list_crossing(self, owners: Iterable[OwnerId], instrument: Asset) -> list[Order]:
+    async def list_open(self, owners: Iterable[OwnerId], instrument: Asset) -> list[Order]:
         """The open orders of these owners in the instrument; each has few."""
         found = await self._tx.find(
             ORDERS.name, {"owner": {"$in": list(owners)}, "instrument": instrument, "open": True}
@@ -282,12 +284,11 @@ class ExchangeReads:
         self, instrument: Asset, *, below: int | None, above: int | None, limit: int, newest: bool
     ) -> list[Trade]:
         """Trades with numbers between the bounds, newest first."""
-        bounds = {sign: Int64(bound) for sign, bound in (("$lt", below), ("$gt", above)) if bound is not None}
-        query: dict[str, Any] = {"instrument": instrument, **({"number": bounds} if bounds else {})}
-        order = -1 if newest else 1
-        found = await self._database.find(
-            TRADES.name, query, limit=limit, sort=[("instrument", order), ("number", order)]
-        )
+        first, last = (above or 0) + 1, MOST_TRADES if below is None else min(below - 1, MOST_TRADES)
+        if first > last:
+            return []
+        query = {"_id": {"$gte": trade_id(instrument, first), "$lte": trade_id(instrument, last)}}
+        found = await self._database.find(TRADES.name, query, limit=limit, sort=[("_id", -1 if newest else 1)])
         trades = [trade_from_document(document) for document in found]
         return trades if newest else trades[::-1]
 
@@ -306,20 +307,18 @@ class ExchangeReads:
         found = await self._database.find(CANDLES.name, query, limit=limit, sort=[("start", 1)])
         return [candle_from_document(document) for document in found]
 
-    async def sum_trades(self, owner: OwnerId, instrument: Asset) -> tuple[int, int, int]:
-        """Fen paid for purchases with their fees, grams bought and grams sold, of all trades ever."""
-        bought = await self._sum({"buyer": owner, "instrument": instrument}, "buyer_fee_fen")
-        sold = await self._sum({"seller": owner, "instrument": instrument}, "seller_fee_fen")
-        return bought[0], bought[1], sold[1]
-
-    async def _sum(self, query: Mapping[str, Any], fee: str) -> tuple[int, int]:
+    async def sum_filled(self, owner: OwnerId, instrument: Asset) -> tuple[int, int, int]:
+        """Fen paid for purchases with their fees, grams bought and grams sold, of all the owner's orders ever."""
         group = {
-            "_id": None,
-            "fen": {"$sum": {"$add": ["$value_fen", f"${fee}"]}},
-            "grams": {"$sum": "$quantity_g"},
+            "_id": "$side",
+            "fen": {"$sum": {"$add": ["$value_fen", "$fee_fen"]}},
+            "grams": {"$sum": "$filled_g"},
         }
-        found = await self._database.aggregate(TRADES.name, [{"$match": dict(query)}, {"$group": group}])
-        return (int(found[0]["fen"]), int(found[0]["grams"])) if found else (0, 0)
+        match = {"owner": owner, "instrument": instrument}
+        found = await self._database.aggregate(ORDERS.name, [{"$match": match}, {"$group": group}])
+        sums = {one["_id"]: (int(one["fen"]), int(one["grams"])) for one in found}
+        (paid_fen, bought_g), (_, sold_g) = (sums.get(side.value, (0, 0)) for side in Side)
+        return paid_fen, bought_g, sold_g
 
 
 async def stream_instruments(snapshot: Snapshot) -> AsyncIterator[Instrument]:
@@ -337,7 +336,7 @@ async def stream_orders(snapshot: Snapshot) -> AsyncIterator[tuple[Order, bool]]
 
 async def stream_trades(snapshot: Snapshot) -> AsyncIterator[tuple[Trade, bool]]:
     """Every trade of that instant by instrument and number, and whether its document is what it should be."""
-    async for document in snapshot.stream(TRADES.name, {}, sort=[("instrument", 1), ("number", 1)]):
+    async for document in snapshot.stream(TRADES.name, {}, sort=[("_id", 1)]):
         trade = trade_from_document(document)
         yield trade, trade_to_document(trade) == document
 

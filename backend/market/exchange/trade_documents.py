@@ -1,6 +1,6 @@
 """The collections of trades and candles and the codec of their documents; no queries.
 
-``market_trades``: one a fill, numbered in its instrument.
+``market_trades``: one a fill, its ``_id`` the instrument and its number there, in whose order all are read.
 ``market_candles``: minutes and local days, added to in the transaction of the trades.
 """
 
@@ -44,11 +44,6 @@ TRADES = Collection(
             "transaction": TEXT,
             "serials": TEXT,
         }
-    ),
-    (
-        Index("instrument_number", [("instrument", 1), ("number", -1)], unique=True),
-        Index("buyer_instrument", [("buyer", 1), ("instrument", 1)]),
-        Index("seller_instrument", [("seller", 1), ("instrument", 1)]),
     ),
 )
 CANDLES = Collection(

@@ -32,6 +32,7 @@ SERIALS = Collection(
 )
 COLLECTIONS = (SERIALS,)
 PAGE = 200
+AHEAD = 2_000
 RETIRED = "retired:"
 Holder = tuple[OwnerId, Asset]
 
@@ -88,11 +89,31 @@ class SerialSheet:
             query = {"owner": owner, "credit": credit, "first": {"$gt": Int64(after)}}
             found = await self._tx.find(SERIALS.name, query, sort=[("first", 1)], limit=PAGE)
             for document in found:
-                run = _range(document)
-                self._stored[credit, run.first] = (run, owner)
-                insort(here, run)
+                self._note(document)
             self._read[holder] = int(found[-1]["first"]) if len(found) == PAGE else None
         return here
+
+    async def read_ahead(self, credit: Asset, owners: Sequence[OwnerId]) -> None:
+        """Read what these owners will move, with one query as far as that goes; the rest is read where it is needed."""
+        if not owners:
+            return
+        query = {"owner": {"$in": list(owners)}, "credit": credit}
+        order = [("owner", 1), ("credit", 1), ("first", 1)]
+        found = await self._tx.find(SERIALS.name, query, sort=order, limit=AHEAD)
+        for document in found:
+            self._note(document)
+        # Where the answer was cut, its last owner may have more, and whoever comes after was not read.
+        last = found[-1] if len(found) == AHEAD else None
+        for owner in owners:
+            if last is None or owner < last["owner"]:
+                self._read[owner, credit] = None
+            elif owner == last["owner"]:
+                self._read[owner, credit] = int(last["first"])
+
+    def _note(self, document: Mapping[str, Any]) -> None:
+        run, owner, credit = _range(document), OwnerId(document["owner"]), Asset(document["credit"])
+        self._stored[credit, run.first] = (run, owner)
+        insort(self._now.setdefault((owner, credit), []), run)
 
     async def write(self) -> None:
         """Write what changed: touching ranges of one owner become one."""

@@ -1,0 +1,132 @@
+"""What owners ask of their orders: amendments and cancellations, in their turn, too late, or beyond their means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backend.market.exchange.book import Side
+from backend.market.exchange.model import CommandOutcome, EndReason, OrderStatus
+from tests.integration.trading_floor import KG, TradingFloor
+
+if TYPE_CHECKING:
+    from backend.kernel.clock import ManualClock
+    from backend.runtime import Services
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def floor(services: Services, clock: ManualClock) -> TradingFloor:
+    """A floor on which alice and bob have ten kilograms each, the steelworks and carol money."""
+    floor = await TradingFloor(services, clock).open()
+    for name in ("alice", "bob"):
+        await floor.give_credits(name, 10 * KG)
+    await floor.give_fen("@steelworks", 10_000)
+    await floor.give_fen("carol", 1_000)
+    return floor
+
+
+async def test_amendments_that_cannot_be_paid_for_are_found_at_once(floor: TradingFloor) -> None:
+    bids = [await floor.buy("carol", 1, 6_000 - number) for number in range(6)]
+    ask = await floor.sell("alice", 1, 6_000)
+    bids[0], ask = await floor.match(bids[0], ask)
+    assert ask.status is OrderStatus.FILLED
+    for bid in bids[1:]:
+        await floor.amend(bid, price_fen=6_100, kg=150)
+    await floor.sell("bob", 3, 6_100)
+    bids = await floor.match(*bids)
+    outcomes = [bid.last_command.outcome for bid in bids[1:] if bid.last_command]
+    # The first could be paid for, and after it none.
+    assert outcomes == [CommandOutcome.DONE] + [CommandOutcome.INSUFFICIENT_FUNDS] * 4
+    assert bids[1].filled_g == 3 * KG
+    assert await floor.findings() == []
+
+
+async def test_amendments_exchange_what_is_held(floor: TradingFloor) -> None:
+    first, second = await floor.buy("carol", 4, 6_000), await floor.buy("@steelworks", 4, 6_000)
+    await floor.match()
+    # Fewer grams at the same price keep their place; another price does not.
+    first = await floor.amend(first, kg=2)
+    [first] = await floor.match(first)
+    assert (first.quantity_g, first.remaining_g, first.held, first.sequence) == (2 * KG, 2 * KG, 12, 1)
+    assert first.last_command is not None
+    assert first.last_command.outcome is CommandOutcome.DONE
+    assert await floor.fen("carol") == (1_000, 988)
+    await floor.sell("alice", 1, 6_000)
+    first, second = await floor.match(first, second)
+    assert (first.filled_g, second.filled_g) == (KG, 0)
+    [first] = await floor.match(await floor.amend(first, price_fen=5_990, kg=100))
+    assert (first.quantity_g, first.remaining_g, first.sequence) == (101 * KG, 100 * KG, 4)
+    assert await floor.fen("carol") == (994, 994 - first.held)
+    await floor.sell("alice", 1, 5_990)
+    first, second = await floor.match(first, second)
+    assert (first.filled_g, second.filled_g) == (KG, KG)
+    assert await floor.findings() == []
+
+
+async def test_an_amendment_for_which_funds_do_not_suffice_changes_nothing(floor: TradingFloor) -> None:
+    bid = await floor.buy("carol", 4, 6_000)
+    await floor.match()
+    other = await floor.sell("alice", 1, 6_050)
+    asked = await floor.amend(bid, price_fen=6_100, kg=200)
+    assert (asked.command is not None, asked.price_fen) == (True, 6_000)
+    bid, other = await floor.match(bid, other)
+    assert bid.last_command is not None
+    assert bid.last_command.outcome is CommandOutcome.INSUFFICIENT_FUNDS
+    assert (bid.price_fen, bid.quantity_g, bid.status, other.filled_g) == (6_000, 4 * KG, OrderStatus.OPEN, 0)
+    assert await floor.fen("carol") == (1_000, 1_000 - bid.held)
+    assert await floor.findings() == []
+
+
+async def test_an_amended_order_can_take_at_once(floor: TradingFloor) -> None:
+    bid, _ = await floor.buy("carol", 4, 5_900), await floor.sell("alice", 3, 6_000)
+    await floor.match()
+    [bid] = await floor.match(await floor.amend(bid, price_fen=6_000))
+    assert (bid.filled_g, bid.remaining_g, bid.status) == (3 * KG, KG, OrderStatus.OPEN)
+    [trade] = await floor.trades()
+    assert trade.taker_side is Side.BUY
+    assert await floor.findings() == []
+
+
+async def test_requests_on_orders_that_nobody_saw_yet(floor: TradingFloor) -> None:
+    given_up, changed, dear = [await floor.buy("carol", 1, 6_000) for _ in range(3)]
+    await floor.cancel(given_up)
+    await floor.amend(changed, kg=2)
+    await floor.amend(dear, kg=500)
+    given_up, changed, dear = await floor.match(given_up, changed, dear)
+    assert (given_up.status, given_up.reason, given_up.sequence) == (OrderStatus.CANCELLED, EndReason.BY_OWNER, 0)
+    assert (changed.status, changed.quantity_g, changed.held) == (OrderStatus.OPEN, 2 * KG, 12)
+    assert dear.last_command is not None
+    assert (dear.status, dear.quantity_g, dear.last_command.outcome) == (
+        OrderStatus.OPEN,
+        KG,
+        CommandOutcome.INSUFFICIENT_FUNDS,
+    )
+    assert await floor.findings() == []
+
+
+async def test_a_cancellation_that_comes_too_late_gives_up_nothing(floor: TradingFloor) -> None:
+    """The fill was queued before: in the same round the order is filled, then the request finds nothing left."""
+    bid = await floor.buy("carol", 1, 6_000)
+    await floor.match()
+    await floor.sell("alice", 1, 6_000)
+    await floor.cancel(bid)
+    [bid] = await floor.match(bid)
+    assert (bid.status, bid.reason, bid.queued_at, bid.command) == (OrderStatus.FILLED, None, None, None)
+    refusal = await floor.refused(floor.cancel(bid))
+    assert (refusal.code, refusal.status) == ("ORDER_CLOSED", "FILLED")
+
+
+async def test_a_cancellation_replaces_an_amendment_that_waits(floor: TradingFloor) -> None:
+    bid = await floor.buy("carol", 1, 6_000)
+    await floor.match()
+    await floor.amend(bid, kg=2)
+    assert (await floor.refused(floor.amend(bid, kg=3))).code == "COMMAND_PENDING"
+    await floor.cancel(bid)
+    assert (await floor.refused(floor.cancel(bid))).code == "COMMAND_PENDING"
+    [bid] = await floor.match(bid)
+    assert (bid.status, bid.reason, bid.quantity_g) == (OrderStatus.CANCELLED, EndReason.BY_OWNER, KG)
+    assert await floor.fen("carol") == (1_000, 1_000)
+    assert await floor.findings() == []
