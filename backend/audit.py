@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from backend.actions.invariants import ActionsAudit
 from backend.ledger.audit.follow import Following
 from backend.ledger.audit.whole import audit_ledger
-from backend.ledger.lots import PointsPolicy
 from backend.market.benefits.invariants import audit_benefits
 from backend.market.exchange.invariants import audit_exchange
 from backend.market.funds.invariants import audit_funds
@@ -42,7 +41,7 @@ async def audit_books(services: Services, on_progress: Callable[[int], None] | N
     """Replay everything; ``audit.clean`` tells whether it adds up and ``audit.findings`` where it does not."""
     async with services.database.snapshot() as snapshot:
         explains = ActionsAudit(snapshot, services.rules.book, services.programme.zone)
-        audit = await audit_ledger(snapshot, on_progress, policy=points_policy(services), explains=explains)
+        audit = await audit_ledger(snapshot, on_progress, policy=services.programme.points_policy, explains=explains)
         for check in BESIDE_THE_BOOK:
             await check(snapshot, audit)
         return audit
@@ -69,9 +68,3 @@ async def list_alerts(services: Services) -> list[str]:
 
 def _following(services: Services) -> Following:
     return Following(services.database, services.clock, services.programme.zone)
-
-
-def points_policy(services: Services) -> PointsPolicy:
-    """What the programme decided on the life of points."""
-    points, zone = services.programme.points, services.programme.zone
-    return PointsPolicy(zone=zone, lifetime_months=points.lifetime_months, grace_days=points.grace_days)

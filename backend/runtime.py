@@ -36,7 +36,6 @@ from backend.kernel.crypto import load_lookup_key, load_signing_key
 from backend.ledger.audit.follow_store import COLLECTIONS as AUDIT_COLLECTIONS
 from backend.ledger.documents import COLLECTIONS as LEDGER_COLLECTIONS
 from backend.ledger.expiry import Expiry
-from backend.ledger.lots import PointsPolicy
 from backend.ledger.provenance import Provenance
 from backend.ledger.sealing.service import Sealing
 from backend.ledger.sealing.store import COLLECTIONS as SEALING_COLLECTIONS
@@ -198,7 +197,7 @@ def _compose(
     identity = Identity(IdentityStore(database), clock, lookup_key)
     rules = Rules(RuleStore(database), transactions, clock, programme.profile)
     leases = Leases(valkey)
-    ledger = Ledger(database, transactions, clock, _policy(programme))
+    ledger = Ledger(database, transactions, clock, programme.points_policy)
     webhooks = _webhooks(settings, clock, database)
     relay = _relay(database, clock, channels, webhooks)
     core = _Core(settings, clock, programme, database, identity, rules, ledger, leases, nudges, relay, lookup_key)
@@ -421,31 +420,20 @@ def _rewards(core: _Core, channels: Channels, webhooks: Webhooks) -> Rewards:
 
 
 def _market(core: _Core, channels: Channels, matching: Nudges) -> Market:
-    ground = Ground(
-        settings=core.programme.market,
-        programme=core.programme.code,
-        zone=core.programme.zone,
-        database=core.database,
-        transactions=Transactions(core.database),
-        clock=core.clock,
-        identity=core.identity,
-        rules=core.rules,
-        ledger=core.ledger,
-        leases=core.leases,
-        channels=channels,
-        lookup_key=core.lookup_key,
-        nudges=matching,
-    )
-    return open_market(ground)
-
-
-def _policy(programme: Programme) -> PointsPolicy:
-    """What the programme decided on the life of points, as the book needs it."""
-    points = programme.points
-    return PointsPolicy(
-        zone=programme.zone,
-        lifetime_months=points.lifetime_months,
-        grace_days=points.grace_days,
-        debt_allowed=points.debt_allowed,
-        repays_debt_first=points.repays_debt_first,
+    return open_market(
+        Ground(
+            settings=core.programme.market,
+            programme=core.programme.code,
+            zone=core.programme.zone,
+            database=core.database,
+            transactions=Transactions(core.database),
+            clock=core.clock,
+            identity=core.identity,
+            rules=core.rules,
+            ledger=core.ledger,
+            leases=core.leases,
+            channels=channels,
+            lookup_key=core.lookup_key,
+            nudges=matching,
+        )
     )

@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from backend.audit import points_policy
 from backend.kernel.crypto import payload_hash
 from backend.kernel.errors import BusyError
 from backend.kernel.ids import CitizenId, derived_id
@@ -148,7 +147,7 @@ async def audit(services: Services, part: str) -> Audit:
         BooksError: it does not add up.
     """
     async with services.database.snapshot() as snapshot:
-        result = await audit_ledger(snapshot, policy=points_policy(services))
+        result = await audit_ledger(snapshot, policy=services.programme.points_policy)
     if not result.clean:
         raise BooksError(f"after {part}: {result.findings[0]} ({len(result.findings)} findings)")
     elapsed_s = time.perf_counter() - STARTED

@@ -15,7 +15,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backend.audit import points_policy
 from backend.cli.console import quiet_logs, with_services
 from backend.identity.model import Principal, PrincipalKind, StaffRole
 from backend.kernel.ids import CitizenId
@@ -158,7 +157,7 @@ class Bench:
 async def audit(services: Services) -> str:
     """Whether book, serials and exchange add up."""
     async with services.database.snapshot() as snapshot:
-        found = await audit_ledger(snapshot, policy=points_policy(services))
+        found = await audit_ledger(snapshot, policy=services.programme.points_policy)
         await audit_serials(snapshot, found)
         await audit_exchange(snapshot, found)
     return "clean" if found.clean else found.findings[0]

@@ -25,6 +25,7 @@ from backend.market.exchange.model import (
     Placing,
     order_channel,
 )
+from backend.market.funds.errors import EnterpriseStageError
 from backend.market.traders import TRADING, owner_of
 from schemas.actions import next_events
 from schemas.context import Info
@@ -187,6 +188,7 @@ PlaceOrderResult: Any = result_union(
     "PlaceOrderResult",
     OrderType,
     errors.UnknownInstrumentError,
+    EnterpriseStageError,
     errors.LimitOnlyError,
     *MARKET,
     errors.SelfTradeError,

@@ -116,7 +116,7 @@ def open_market(ground: Ground) -> Market:
         lookup_key=ground.lookup_key,
         **stored,
     )
-    exchange = _exchange(ground, pooling)
+    exchange = _exchange(ground, pooling, enterprises)
     retirement = _retirement(ground, pooling, enterprises)
     return Market(
         settings=ground.settings,
@@ -139,7 +139,7 @@ def open_market(ground: Ground) -> Market:
     )
 
 
-def _exchange(ground: Ground, pooling: Pooling) -> Exchange:
+def _exchange(ground: Ground, pooling: Pooling, enterprises: Enterprises) -> Exchange:
     async def is_issued(credit: Asset) -> bool:
         [owner] = await find_owners(ground.database, credit, [1])
         return owner is not None and not await pooling.batches.is_under_way(credit.removeprefix(CREDIT))
@@ -155,6 +155,7 @@ def _exchange(ground: Ground, pooling: Pooling) -> Exchange:
         channels=ground.channels,
         nudges=ground.nudges,
         is_issued=is_issued,
+        find_barred=enterprises.find_barred,
     )
 
 

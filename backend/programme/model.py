@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from backend.kernel.units import Ratio  # noqa: TC001 - pydantic reads annotations at run time
+from backend.ledger.lots import PointsPolicy
 from backend.market.settings import MarketSettings
 from backend.rules.model import Limit, Limits
 from backend.rules.profile import shipped_profile
@@ -119,6 +120,18 @@ class Programme(BaseModel):
     def zone(self) -> ZoneInfo:
         """The time zone of local days."""
         return ZoneInfo(self.time_zone)
+
+    @property
+    def points_policy(self) -> PointsPolicy:
+        """What the programme decided on the life of points, as the book needs it."""
+        points = self.points
+        return PointsPolicy(
+            zone=self.zone,
+            lifetime_months=points.lifetime_months,
+            grace_days=points.grace_days,
+            debt_allowed=points.debt_allowed,
+            repays_debt_first=points.repays_debt_first,
+        )
 
     @property
     def intake_window(self) -> timedelta:

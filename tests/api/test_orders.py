@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from backend.ledger.model import pool_owner
+from backend.market.funds.model import EnterpriseStep, FundAccount
 from schemas.relay import to_global_id
 from tests.api.documents import shown
 from tests.api.exchange_documents import (
@@ -26,6 +27,7 @@ from tests.api.exchange_documents import (
 from tests.conftest import dump
 from tests.factories import ADMIN
 from tests.floor import CREDIT, give_fen
+from tests.integration.banking import Bank
 from tests.integration.trading_floor import KG
 
 if TYPE_CHECKING:
@@ -363,6 +365,23 @@ async def test_citizens_and_enterprises_trade_and_nobody_else(api: Api, hall: Ha
     await only(api, hall, "placeOrders", denied, TRADING, orders=[bid()])
     pools = denials("administrator")
     await only(api, hall, "placeOrder", pools, TRADING, **bid(pool="batch-1"))
+
+
+async def test_a_suspended_enterprise_places_nothing_more(api: Api, hall: Hall) -> None:
+    bank = Bank(hall.services)
+    name = await bank.approved()
+    await bank.deposited(FundAccount(enterprise=name))
+    token = hall.token_for("enterprise", name)
+    first = await ask(api, "placeOrder", token, **bid())
+    assert outcome(first) == "Order"
+    await bank.step(name, EnterpriseStep.SUSPEND, "资料过期")
+    kept = await dump(hall.services)
+    answer = await ask(api, "placeOrder", token, key="key-0002", **bid())
+    told = f"enterprise {name} is SUSPENDED, so this cannot be done"
+    assert (answer.result["code"], answer.result["message"]) == ("ENTERPRISE_STAGE", told)
+    assert await dump(hall.services) == kept
+    # What was placed before is still told under its key.
+    assert (await ask(api, "placeOrder", token, **bid())).result["id"] == first.result["id"]
 
 
 async def test_an_administrator_sells_for_a_pool_and_lists_its_orders(api: Api, hall: Hall) -> None:

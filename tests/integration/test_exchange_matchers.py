@@ -72,6 +72,7 @@ def another_process(services: Services, leases: Leases | None = None) -> Exchang
         channels=services.channels,
         nudges=services.nudges,
         is_issued=is_issued,
+        find_barred=services.market.enterprises.find_barred,
     )
 
 

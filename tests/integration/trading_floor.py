@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from backend.audit import points_policy
 from backend.identity.model import Principal, PrincipalKind
 from backend.ledger.audit.whole import audit_ledger
 from backend.ledger.model import CNY, OwnerId, citizen_owner, enterprise_owner
@@ -166,7 +165,7 @@ def _placer(order: Order) -> Principal:
 async def findings(services: Services) -> list[str]:
     """What the auditors of book, serials and exchange find."""
     async with services.database.snapshot() as snapshot:
-        audit = await audit_ledger(snapshot, policy=points_policy(services))
+        audit = await audit_ledger(snapshot, policy=services.programme.points_policy)
         await audit_serials(snapshot, audit)
         await audit_exchange(snapshot, audit)
     return audit.findings

@@ -11,7 +11,6 @@ from bson import Int64
 
 from backend.actions.invariants import ActionsAudit
 from backend.actions.model import RuleRef
-from backend.audit import points_policy
 from backend.ledger.audit.whole import audit_ledger
 from backend.ledger.model import RECOGNISED, TransactionKind
 from backend.mongo.batches import encode
@@ -52,7 +51,7 @@ async def audit_acts(services: Services) -> Audit:
     """The audit of book, seals and acts: what this book settles and pays out is of no statement."""
     async with services.database.snapshot() as snapshot:
         explains = ActionsAudit(snapshot, services.rules.book, services.programme.zone)
-        return await audit_ledger(snapshot, policy=points_policy(services), explains=explains)
+        return await audit_ledger(snapshot, policy=services.programme.points_policy, explains=explains)
 
 
 async def write_whole_book(services: Services, clock: ManualClock) -> None:

@@ -16,11 +16,12 @@ from backend.market.exchange.trade_documents import COLLECTIONS as TRADE_COLLECT
 from backend.mongo.idempotency import IdempotencyKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from zoneinfo import ZoneInfo
 
     from backend.kernel.clock import Clock
-    from backend.ledger.model import Asset
+    from backend.kernel.errors import Refusal
+    from backend.ledger.model import Asset, OwnerId
     from backend.ledger.service import Ledger
     from backend.market.settings import MarketSettings
     from backend.mongo.client import Database
@@ -58,8 +59,9 @@ def open_exchange(
     channels: Channels,
     nudges: Nudges,
     is_issued: Callable[[Asset], Awaitable[bool]],
+    find_barred: Callable[[Iterable[OwnerId]], Awaitable[Mapping[OwnerId, Refusal]]],
 ) -> Exchange:
-    """The doors, joined."""
+    """The doors, joined; ``find_barred`` names those who may not order, and why."""
     hours = Timetable(settings, zone)
     placing = OrderPlacing(
         database=database,
@@ -70,6 +72,7 @@ def open_exchange(
         hours=hours,
         nudges=nudges,
         leases=leases,
+        find_barred=find_barred,
     )
     changing = OrderChanging(transactions=transactions, clock=clock, hours=hours, nudges=nudges)
     return Exchange(

@@ -39,7 +39,7 @@ from backend.market.traders import owner_of
 from backend.mongo.idempotency import Use
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from backend.identity.model import Principal
@@ -85,6 +85,7 @@ class OrderPlacing:
         hours: Timetable,
         nudges: Nudges,
         leases: Leases,
+        find_barred: Callable[[Iterable[OwnerId]], Awaitable[Mapping[OwnerId, Refusal]]],
     ) -> None:
         self._reads = ExchangeReads(database)
         self._transactions = transactions
@@ -94,6 +95,7 @@ class OrderPlacing:
         self._hours = hours
         self._nudges = nudges
         self._leases = leases
+        self._find_barred = find_barred
         self._groups: dict[Asset, Groups[Wish, Order]] = {}
 
     async def place(self, principal: Principal, placing: Placing, *, key: str) -> Order:
@@ -102,9 +104,9 @@ class OrderPlacing:
         Raises:
             ForbiddenError: nobody who owns credits, or a pool and no administrator.
             InvalidInputError: the key, or no order at all.
-            UnknownInstrumentError, MarketHaltedError, MarketClosedError, LimitOnlyError, OffLotError,
-            BelowMinimumError, OffTickError, OutsideBandError, BelowFloorError, SelfTradeError, TooManyOrdersError,
-            InsufficientMoneyError, TooFewCreditsError: in this order; nothing changed.
+            UnknownInstrumentError, EnterpriseStageError, MarketHaltedError, MarketClosedError, LimitOnlyError,
+            OffLotError, BelowMinimumError, OffTickError, OutsideBandError, BelowFloorError, SelfTradeError,
+            TooManyOrdersError, InsufficientMoneyError, TooFewCreditsError: in this order; nothing changed.
             IdempotencyConflictError: the key was used for another order.
             BusyError, UnavailableError: nothing is known of a refusal; send the same again.
         """
@@ -161,8 +163,9 @@ class OrderPlacing:
         if instrument is None:
             return [UnknownInstrumentError(name)] * len(wishes)
         known = await self._reads.find_orders([wish.id for wish in wishes])
+        barred = await self._find_barred({wish.owner for wish in wishes})
         outcomes = [
-            _replayed(wish, known.get(wish.id)) or self._made(wish, instrument, now, turn)
+            _replayed(wish, known.get(wish.id)) or barred.get(wish.owner) or self._made(wish, instrument, now, turn)
             for turn, wish in enumerate(wishes)
         ]
         fresh = [

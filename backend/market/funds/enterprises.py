@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from backend.identity.model import PrincipalKind
 from backend.identity.rule_desk import require_staff
 from backend.identity.rules import require_idempotency_key, require_note
-from backend.kernel.errors import IdempotencyConflictError, Text
+from backend.kernel.errors import IdempotencyConflictError, Refusal, Text
 from backend.kernel.ids import derived_id
+from backend.ledger.model import OwnerId, enterprise_owner
 from backend.market.funds import rules
 from backend.market.funds.acting import ADMINISTRATORS, ANY_STAFF, require_other, use_of
 from backend.market.funds.errors import EnterpriseRegisteredError, EnterpriseStageError, UnknownEnterpriseError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 MANAGING = Text("企业管理", "managing enterprises")
 READING = Text("企业资料", "enterprises' data")
+FIRM = enterprise_owner("")
 # Of these, who decides must not be who registered it.
 DECIDING = frozenset({EnterpriseStep.APPROVE, EnterpriseStep.REJECT})
 
@@ -124,6 +126,16 @@ class Enterprises:
     async def find_enterprises(self, ids: Iterable[EnterpriseId]) -> dict[EnterpriseId, Enterprise]:
         """Those of the enterprises that exist, for whoever asks within the programme."""
         return await self._reads.find_enterprises(ids)
+
+    async def find_barred(self, owners: Iterable[OwnerId]) -> dict[OwnerId, Refusal]:
+        """Those of the owners that are enterprises not, or no longer, let in, and how that is refused."""
+        ids = [EnterpriseId(owner.removeprefix(FIRM)) for owner in owners if owner.startswith(FIRM)]
+        found = await self._reads.find_enterprises(ids) if ids else {}
+        return {
+            enterprise_owner(one.id): EnterpriseStageError(one.id, one.stage)
+            for one in found.values()
+            if one.stage is not EnterpriseStage.APPROVED
+        }
 
     async def find_enterprise(self, principal: Principal, enterprise: EnterpriseId) -> Enterprise | None:
         """The enterprise in any stage, for staff.
