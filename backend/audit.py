@@ -8,6 +8,7 @@ from backend.actions.invariants import ActionsAudit
 from backend.ledger.audit.follow import Following
 from backend.ledger.audit.whole import audit_ledger
 from backend.market.benefits.invariants import audit_benefits
+from backend.market.exchange.candle_invariants import audit_candles
 from backend.market.exchange.invariants import audit_exchange
 from backend.market.funds.invariants import audit_funds
 from backend.market.neutrality.invariants import audit_neutrality
@@ -44,6 +45,8 @@ async def audit_books(services: Services, on_progress: Callable[[int], None] | N
         audit = await audit_ledger(snapshot, on_progress, policy=services.programme.points_policy, explains=explains)
         for check in BESIDE_THE_BOOK:
             await check(snapshot, audit)
+        await audit_candles(snapshot, audit, services.programme.zone)
+        await services.market.pooling.auditing.check(snapshot, audit)
         return audit
 
 

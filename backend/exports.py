@@ -42,6 +42,8 @@ FORMS = {
 # A statement of many thousand lines takes a processor for a while.
 STATEMENTS_AT_ONCE = 2
 PACKS_AT_ONCE = 2
+# Anybody may fetch the register: those who do never keep a verifier waiting.
+REGISTERS_AT_ONCE = 2
 
 
 def export_routes(services: Services, authenticate: Callable[[Tokens, str], Principal]) -> list[Route]:
@@ -108,7 +110,7 @@ def batch_routes(
     preferred_language: Callable[[str | None], Language],
 ) -> list[Route]:
     """The evidence pack of a batch, for verifiers and administrators; the register of issued serials, for everybody."""
-    places = asyncio.Semaphore(PACKS_AT_ONCE)
+    places, public_places = asyncio.Semaphore(PACKS_AT_ONCE), asyncio.Semaphore(REGISTERS_AT_ONCE)
 
     async def pack(request: Request) -> Response:
         """A batch with its acts, sample and hashes."""
@@ -129,7 +131,7 @@ def batch_routes(
     async def register(_: Request) -> Response:
         """Who holds how many of which serials, by sort of holder."""
         try:
-            async with places:
+            async with public_places:
                 packed = await files.register()
         except TransientError as error:
             return _problem(503, error.code, error.message())

@@ -42,6 +42,7 @@ from backend.ledger.sealing.store import COLLECTIONS as SEALING_COLLECTIONS
 from backend.ledger.service import Ledger
 from backend.market.opening import COLLECTIONS as MARKET_COLLECTIONS
 from backend.market.opening import Ground, Market, open_market
+from backend.market.pooling.returning import Returning
 from backend.market.pooling.store import find_bound
 from backend.mongo.client import open_database
 from backend.mongo.idempotency import IDEMPOTENCY_KEYS, IdempotencyKeys
@@ -288,6 +289,7 @@ def _reviewing(core: _Core) -> Reviewing:
         zone=core.programme.zone,
         lookup_key=core.lookup_key,
         wake=core.nudges.nudge,
+        take_out=Returning(ledger=core.ledger, threshold_g=core.programme.market.aggregation_threshold_g).take_out,
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -31,8 +32,16 @@ class Settings(BaseSettings):
     settle_lanes: int = Field(default=2, ge=1, le=64)
     conversion_batch: int = Field(default=500, ge=1, le=2_000)
     public_url: str | None = Field(default=None, pattern=r"^https?://[^/\s?#]+$")
-    """Where everybody reaches this programme, as certificates print it; unset: where whoever asks reached it."""
+    """Where everybody reaches this programme, as certificates print it. In production it must be set: otherwise
+    whoever asks would say what is printed; in development it is where they reached it."""
     sweep_after_ms: int = Field(default=2_000, ge=100)
+
+    @model_validator(mode="after")
+    def _public(self) -> Self:
+        if self.env is Environment.PROD and self.public_url is None:
+            message = "TANHUI_PUBLIC_URL must be set where TANHUI_ENV=prod: certificates print it"
+            raise ValueError(message)
+        return self
 
     @property
     def keys_dir(self) -> Path:

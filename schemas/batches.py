@@ -304,7 +304,9 @@ VerifyBatchResult: Any = result_union(
     *KNOWN,
     errors.EmptyBatchError,
     errors.FourEyesError,
+    errors.SampleNeededError,
     errors.NotInBatchError,
+    errors.BatchTooSmallError,
     *ANY,
 )
 RejectBatchResult: Any = result_union("RejectBatchResult", BatchType, *KNOWN, errors.FourEyesError, *ANY)
@@ -356,7 +358,10 @@ class BatchesMutation:
 
     @strawberry.mutation(graphql_type=VerifyBatchResult)
     async def verify_batch(self, info: Info, input: VerifyBatchInput) -> Batch:  # noqa: A002
-        """Confirm a gathered batch but for the adjustments; for verifiers, but not who opened it."""
+        """Confirm a gathered batch but for the adjustments, once a sample of it is drawn.
+
+        For verifiers, but not who opened it or gave to it.
+        """
         principal = info.context.require_principal()
         report = Report(input.report_hash, input.report_name, input.verifier_organisation, input.statement)
         return await info.context.services.market.pooling.verifying.verify(
@@ -376,7 +381,7 @@ class BatchesMutation:
 
     @strawberry.mutation(graphql_type=IssueBatchResult)
     async def issue_batch(self, info: Info, input: IssueBatchInput) -> Batch:  # noqa: A002
-        """Issue the whole tonnes of a verified batch; for administrators, but not who opened or verified it."""
+        """Issue the whole tonnes of a verified batch; for administrators, but not who opened it, verified or gave."""
         principal = info.context.require_principal()
         batches = info.context.services.market.pooling.batches
         return await batches.issue(principal, _code(input.batch), key=input.idempotency_key)

@@ -13,7 +13,7 @@ from backend.kernel.errors import IdempotencyConflictError, InvalidInputError
 from backend.ledger.errors import InsufficientFundsError
 from backend.market.benefits import errors
 from backend.market.benefits.model import Payment, Round
-from backend.market.funds.errors import OwnProposalError
+from backend.market.funds.errors import OwnInterestError, OwnProposalError
 from backend.market.pooling.errors import UnknownBatchError, WrongBatchStageError
 from backend.market.pooling.model import Batch, BatchCode
 from schemas.context import Info
@@ -158,7 +158,7 @@ class ApproveBenefitsInput:
 
 @strawberry.input
 class RejectBenefitsInput:
-    """A proposed round, and why it is none, in 1–500 characters."""
+    """A round that has paid nobody yet, and why it is none, in 1–500 characters."""
 
     idempotency_key: str
     round: strawberry.ID
@@ -174,11 +174,19 @@ ReturnBenefitsResult: Any = result_union(
     WrongBatchStageError,
     errors.NoSharesError,
     errors.RoundOpenError,
+    OwnInterestError,
+    errors.RateTooHighError,
     InsufficientFundsError,
     *ANY,
 )
 ApproveBenefitsResult: Any = result_union(
-    "ApproveBenefitsResult", RoundType, OwnProposalError, InsufficientFundsError, *OF_ROUND
+    "ApproveBenefitsResult",
+    RoundType,
+    OwnInterestError,
+    OwnProposalError,
+    errors.RateTooHighError,
+    InsufficientFundsError,
+    *OF_ROUND,
 )
 RejectBenefitsResult: Any = result_union("RejectBenefitsResult", RoundType, *OF_ROUND)
 
@@ -206,7 +214,7 @@ class BenefitsMutation:
 
     @strawberry.mutation(graphql_type=RejectBenefitsResult)
     async def reject_benefits(self, info: Info, input: RejectBenefitsInput) -> Round:  # noqa: A002
-        """Turn a proposed round down."""
+        """Turn a proposed round down, or end one that runs and has paid nobody."""
         principal, round_id = info.context.require_principal(), local_id_of(ROUND, input.round)
         benefits = info.context.services.market.benefits
         return await benefits.reject(principal, round_id, input.reason, key=input.idempotency_key)

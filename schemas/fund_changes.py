@@ -40,8 +40,9 @@ class FundAccountInput:
 
 @strawberry.input
 class DepositFundsInput:
-    """Money that came in: for whom, how much, by which line of the bank's statement (1–64 characters), from which day.
+    """Money that came in: for whom, how much, by which line of the bank's statement, from which day.
 
+    The reference is 1–64 letters, digits, dots, slashes, dashes or underscores; width, case and blanks are no matter.
     The note, 1–200 characters, is for staff.
     """
 
@@ -107,7 +108,7 @@ class ApprovePayoutInput:
 
 @strawberry.input
 class SettlePayoutInput:
-    """A payout, and by which line of the bank's statement (1–64 characters) and on which day it was paid."""
+    """A payout, and by which line of the bank's statement (as of a deposit) and on which day it was paid."""
 
     idempotency_key: str
     payout: strawberry.ID
@@ -125,18 +126,25 @@ class RejectPayoutInput:
 
 
 ANY = (IdempotencyConflictError, InvalidInputError)
+OWN = (errors.OwnInterestError, errors.OwnProposalError)
 OF_ENTERPRISE = (errors.UnknownEnterpriseError, errors.EnterpriseStageError)
 # By another server's clock a hold may have ended a moment before this one's.
 OF_PAYOUT = (errors.UnknownPayoutError, errors.PayoutStageError, HoldExpiredError, HoldNotActiveError, *ANY)
 DepositFundsResult: Any = result_union(
-    "DepositFundsResult", DepositType, UnknownCitizenError, *OF_ENTERPRISE, errors.DuplicateReferenceError, *ANY
+    "DepositFundsResult",
+    DepositType,
+    UnknownCitizenError,
+    *OF_ENTERPRISE,
+    errors.OwnInterestError,
+    errors.DuplicateReferenceError,
+    *ANY,
 )
 ApproveDepositResult: Any = result_union(
     "ApproveDepositResult",
     DepositType,
     errors.UnknownDepositError,
     errors.DepositStageError,
-    errors.OwnProposalError,
+    *OWN,
     *OF_ENTERPRISE,
     *ANY,
 )
@@ -145,7 +153,7 @@ RejectDepositResult: Any = result_union(
     DepositType,
     errors.UnknownDepositError,
     errors.DepositStageError,
-    errors.OwnProposalError,
+    *OWN,
     *ANY,
 )
 RequestPayoutResult: Any = result_union(
@@ -158,11 +166,18 @@ RequestPayoutResult: Any = result_union(
     *ANY,
 )
 CancelPayoutResult: Any = result_union("CancelPayoutResult", PayoutType, *OF_PAYOUT)
-SettlePayoutResult: Any = result_union("SettlePayoutResult", PayoutType, errors.DuplicateReferenceError, *OF_PAYOUT)
-ApprovePayoutResult: Any = result_union(
-    "ApprovePayoutResult", PayoutType, errors.OwnProposalError, errors.ReferenceChangedError, *OF_PAYOUT
+SettlePayoutResult: Any = result_union(
+    "SettlePayoutResult",
+    PayoutType,
+    *OF_ENTERPRISE,
+    errors.OwnInterestError,
+    errors.DuplicateReferenceError,
+    *OF_PAYOUT,
 )
-RejectPayoutResult: Any = result_union("RejectPayoutResult", PayoutType, errors.OwnProposalError, *OF_PAYOUT)
+ApprovePayoutResult: Any = result_union(
+    "ApprovePayoutResult", PayoutType, *OF_ENTERPRISE, *OWN, errors.ReferenceChangedError, *OF_PAYOUT
+)
+RejectPayoutResult: Any = result_union("RejectPayoutResult", PayoutType, *OWN, *OF_PAYOUT)
 
 
 def _account(given: FundAccountInput) -> FundAccount:

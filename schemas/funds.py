@@ -137,7 +137,7 @@ class PayoutType:
     @strawberry.field(graphql_type=PayeeType | None)
     @staticmethod
     def full_payee(parent: strawberry.Parent[Payout], info: Info) -> Payee | None:
-        """The bank account in full, for finance staff; null for anybody else."""
+        """The bank account in full, for finance staff; null for anybody else, and where it cannot be read any more."""
         try:
             return info.context.services.market.payouts.reveal_payee(info.context.require_principal(), parent)
         except ForbiddenError:

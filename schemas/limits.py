@@ -50,8 +50,11 @@ LIST_SIZES = {
     "BatchSample.actionIds": 1_000,
     "BatchVerdict.adjustments": 20,
     "CertificateOrigin.methodologies": 10,
+    # Of as many batches as somebody trades in.
+    "Citizen.holdings": 20,
     "Citizen.pointLots": 40,
     "DraftBacktest.figures": 12,
+    "Enterprise.holdings": 20,
     "Family.members": 8,
     "Formula.baseline": 5,
     "Formula.project": 5,
@@ -65,6 +68,7 @@ LIST_SIZES = {
     "Provenance.uses": 1_000,
     "PlacedOrders.results": 100,
     "Query.candles": 500,
+    "Query.instruments": 100,
     "Query.nodes": MAX_PAGE,
     # Levels of the tree over the largest block.
     "Receipt.path": 20,
@@ -106,9 +110,10 @@ READ_COSTS = {
     "Enterprise.holdings": 100,
     "Instrument.ticker": 20,
     "Query.block": 50,
-    "Query.candles": 50,
-    # Loads every open order of the instrument.
-    "Query.orderBook": 100,
+    # Reads up to ten thousand minutes.
+    "Query.candles": 1_000,
+    # Goes through every open order of the instrument.
+    "Query.orderBook": 1_000,
     # Near a place it looks at every offer within the radius.
     "Query.offers": 200,
     "Query.provenance": 1_000,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from datetime import datetime
 
 import strawberry
@@ -14,10 +13,20 @@ from backend.market.exchange.book import LevelDepth
 from backend.market.exchange.candles import Candle, Ticker
 from backend.market.exchange.model import Instrument, Trade, trade_channel
 from backend.market.exchange.rules import Band
+from backend.market.exchange.service import ShownBook
 from schemas.actions import next_events
 from schemas.context import Info
 from schemas.enums import CandleInterval, MarketPhase, Side
-from schemas.relay import NOT_A_CURSOR, Connection, Node, connect, local_id_of, page_span, to_global_id
+from schemas.relay import (
+    NOT_A_CURSOR,
+    Connection,
+    Node,
+    connect,
+    connect_by_moment,
+    local_id_of,
+    page_span,
+    to_global_id,
+)
 from schemas.scalars import BigInt
 from schemas.view import view
 
@@ -156,24 +165,27 @@ class PriceLevelType:
     orders: int
 
 
-@dataclass(frozen=True, slots=True)
-class BookShown:
-    """Both sides of a book, and where its instrument stood."""
-
-    bids: tuple[LevelDepth, ...]
-    asks: tuple[LevelDepth, ...]
-    sequence: int
-    at: datetime
-
-
-@view(of=BookShown, name="OrderBook")
+@view(of=ShownBook, name="OrderBook")
 class OrderBookType:
-    """The best prices of both sides, best first; ``sequence`` grows with every order that entered."""
+    """The best prices of both sides, best first, as they were at that moment.
 
-    bids: list[PriceLevelType]
-    asks: list[PriceLevelType]
+    ``sequence`` grows with every order that entered.
+    """
+
     sequence: BigInt
     at: datetime
+
+    @strawberry.field(graphql_type=list[PriceLevelType])
+    @staticmethod
+    def bids(parent: strawberry.Parent[ShownBook]) -> list[LevelDepth]:
+        """What is bid, the highest price first."""
+        return list(parent.depth.bids)
+
+    @strawberry.field(graphql_type=list[PriceLevelType])
+    @staticmethod
+    def asks(parent: strawberry.Parent[ShownBook]) -> list[LevelDepth]:
+        """What is asked, the lowest price first."""
+        return list(parent.depth.asks)
 
 
 @view(of=Trade, name="Trade")
@@ -234,8 +246,23 @@ class MarketDataQuery:
 
     @strawberry.field(graphql_type=list[InstrumentType])
     async def instruments(self, info: Info) -> list[Instrument]:
-        """All that is traded."""
+        """What is traded: the hundred that were listed last, newest first; `listedInstruments` has all."""
         return await info.context.services.market.exchange.data.list_instruments()
+
+    @strawberry.field(graphql_type=Connection[InstrumentType])
+    async def listed_instruments(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+    ) -> Connection[Instrument]:
+        """All that is traded, listed last first; at most 100 a page."""
+        list_page = info.context.services.market.exchange.data.list_instruments
+        return await connect_by_moment(
+            page_span(first, after, last, before), list_page, lambda one: (one.listed_at, one.id)
+        )
 
     @strawberry.field(graphql_type=InstrumentType | None)
     async def instrument(self, info: Info, id: strawberry.ID) -> Instrument | None:  # noqa: A002 - the contract's name
@@ -243,14 +270,14 @@ class MarketDataQuery:
         return await find_instrument(info, instrument_id_of(id))
 
     @strawberry.field(graphql_type=OrderBookType | None)
-    async def order_book(self, info: Info, instrument: strawberry.ID, depth: int = 10) -> BookShown | None:
-        """The best prices (1–50) of both sides; null where there is no such instrument."""
+    async def order_book(self, info: Info, instrument: strawberry.ID, depth: int = 10) -> ShownBook | None:
+        """The best prices (1–50) of both sides; null where there is no such instrument.
+
+        Read as often as the market changes, but at most four times a second, whoever asks: so old it may be.
+        """
         data = info.context.services.market.exchange.data
         found = await data.find_instrument(instrument_id_of(instrument))
-        if found is None:
-            return None
-        bids, asks = await data.depth(found.id, depth)
-        return BookShown(bids, asks, found.sequence, info.context.services.clock.now())
+        return None if found is None else await data.book(found, depth)
 
     @strawberry.field(graphql_type=Connection[TradeType])
     async def trades(
@@ -277,7 +304,7 @@ class MarketDataQuery:
     async def candles(
         self, info: Info, instrument: strawberry.ID, interval: CandleInterval, since: datetime, until: datetime
     ) -> list[Candle]:
-        """Candles that begin in the span, oldest first; the span may have 500 of them."""
+        """Candles that begin in the span, oldest first; the span may have 500 of them, of hours 166."""
         data = info.context.services.market.exchange.data
         return await data.list_candles(instrument_id_of(instrument), interval, since, until)
 

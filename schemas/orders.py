@@ -189,6 +189,7 @@ PlaceOrderResult: Any = result_union(
     OrderType,
     errors.UnknownInstrumentError,
     EnterpriseStageError,
+    errors.PoolBuysError,
     errors.LimitOnlyError,
     *MARKET,
     errors.SelfTradeError,

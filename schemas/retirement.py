@@ -181,9 +181,12 @@ class CertificateType(Node):
 
     @strawberry.field
     @staticmethod
-    def receipt_url(parent: strawberry.Parent[Certificate]) -> str:
-        """Path of its receipt, which verifies offline; there some minute after the retirement."""
-        return f"/certificates/{parent.number}/receipt.json"
+    def receipt_url(parent: strawberry.Parent[Certificate]) -> str | None:
+        """Path of its receipt, which verifies offline; there some minute after the retirement.
+
+        Null where a citizen who is not named retired the credits: the receipt tells who, so only they read it.
+        """
+        return f"/certificates/{parent.number}/receipt.json" if parent.has_public_receipt else None
 
 
 @strawberry.input
@@ -218,6 +221,7 @@ RetireCreditsResult: Any = result_union(
     CertificateType,
     errors.UnknownCreditError,
     errors.InsufficientCreditsError,
+    errors.TooFragmentedError,
     IdempotencyConflictError,
     InvalidInputError,
 )

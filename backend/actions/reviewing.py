@@ -7,6 +7,8 @@ before on weaker evidence, the reversal of what that other record earned. Settli
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backend.actions import rules
@@ -27,8 +29,7 @@ from backend.outbox.relay import new_item, write_item
 from backend.rules.model import CapUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from datetime import datetime
+    from collections.abc import Iterable, Mapping
     from zoneinfo import ZoneInfo
 
     from backend.actions.model import Action
@@ -46,11 +47,16 @@ MAX_REASON = 200
 REVIEWERS = frozenset({StaffRole.ADMIN, StaffRole.REVIEWER})
 # What a person can vouch for; anything else in review comes back unchanged, however often it is approved.
 APPROVABLE = frozenset({Reason.IMPLAUSIBLE, Reason.CLAIMED_BY_WEAKER})
+TakeOut = Callable[["Tx", "ActionId", datetime], Awaitable[datetime]]
 _STATUS = {Decision.APPROVE: Status.PENDING, Decision.RETRY: Status.PENDING, Decision.REJECT: Status.REJECTED}
 
 
 class Reviewing:
-    """The review queue, for administrators and reviewers."""
+    """The review queue, for administrators and reviewers.
+
+    ``take_out`` takes an act that is about to be reversed out of the batch it is pooled in, where that is not verified;
+    it is called in the transaction of the reversal, and tells when that counts.
+    """
 
     def __init__(
         self,
@@ -64,6 +70,7 @@ class Reviewing:
         zone: ZoneInfo,
         lookup_key: bytes,
         wake: Callable[[Iterable[int]], None],
+        take_out: TakeOut,
     ) -> None:
         self._queue = ReviewQueue(database)
         self._transactions = transactions
@@ -74,6 +81,7 @@ class Reviewing:
         self._zone = zone
         self._lookup_key = lookup_key
         self._wake = wake
+        self._take_out = take_out
 
     async def list_waiting(
         self,
@@ -165,7 +173,12 @@ class Reviewing:
         return [await self._reverse(tx, loser, action.id, book, now) for loser in losers]
 
     async def _reverse(self, tx: Tx, loser: Action, superseded_by: ActionId, book: RuleBook, now: datetime) -> Action:
-        """Take back what the act earned; grams of it that are pooled stay in their batch, and its citizen owes them."""
+        """Take back what the act earned.
+
+        Grams of it that are pooled leave their batch first. Once that is verified they stay in it, and the citizen owes
+        them.
+        """
+        now = await self._take_out(tx, loser.id, now)
         transaction = expected_reversal(loser, superseded_by)
         posted = await self._ledger.post_within(tx, [transaction] if transaction else [], at=now)
         reversal = Reversal(

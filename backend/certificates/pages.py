@@ -50,6 +50,10 @@ HOW = Text(
     "The receipt can be checked without this programme: download it and verify_receipt.py, and run the command below. "
     "The certificate's words in this spelling have the SHA-256 that the receipt's cause calls words.",
 )
+OWNERS = Text(
+    "凭证会显示注销人，注销人未署名，因此仅由本人持有（GraphQL 查询 receipt）",
+    "The receipt tells who retired the credits, and they are not named: their owner has it (GraphQL: receipt)",
+)
 TOTAL = Text("共注销 {count} 笔，{grams}二氧化碳当量", "{count} retirements of {grams} CO2e in all")
 SEARCH = Text("受益人名称开头", "Beneficiary begins with")
 FIND = Text("查找", "Find")
@@ -72,13 +76,17 @@ class Standing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was found when the certificate was held against book and seals; ``words`` is what people wrote on it."""
+    """What was found when the certificate was held against book and seals; ``words`` is what people wrote on it.
+
+    ``is_public``: everybody may have the receipt.
+    """
 
     stands: bool
     standing: Standing
     block: Block | None
     words: str
     words_hash: str
+    is_public: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +107,7 @@ def certificate_page(shown: Shown, proof: Proof, programme: Text, zone: ZoneInfo
     lang = f"?{urlencode({'lang': language})}"
     files = ((PDF, f"{number}.pdf{lang}"), (PNG, f"{number}.png{lang}"))
     links = [(text, address) for text, address in files if proof.stands]
-    links += [(RECEIPT, f"{number}/receipt.json")] if proof.block else []
+    links += [(RECEIPT, f"{number}/receipt.json")] if proof.block and proof.is_public else []
     listed = "".join(f'<li><a href="/certificates/{_e(to)}">{_e(text.said(language))}</a></li>' for text, to in links)
     preview = (
         f'<a href="/certificates/{_e(number)}.png{_e(lang)}"><img class="preview" alt="{_e(PICTURE.said(language))}" '
@@ -164,6 +172,8 @@ def _check(shown: Shown, proof: Proof) -> str:
     if proof.block is None:
         return ""
     language, site = shown.language, shown.url.partition("/certificates/")[0]
+    if not proof.is_public:
+        return f"<p>{_e(OWNERS.said(language))}</p>"
     command = f"python verify_receipt.py receipt.json {site}/.well-known/tanhui/roots/"
     return (
         f"<details><summary>{_e(CHECK.said(language))}</summary><p>{_e(HOW.said(language))}</p>"

@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from backend.certificates.pages import (
+    OWNERS,
     POLICY,
     Listed,
     Proof,
@@ -50,6 +51,8 @@ LOG = structlog.get_logger(__name__)
 A_PAGE = 20
 LANGUAGES = {"zh": Language.ZH_CN, "zh-cn": Language.ZH_CN, "en": Language.EN}
 FOR_A_MOMENT, FOR_A_DAY = "public, max-age=60", "public, max-age=86400"
+# What prints the address by which it was asked for: nobody else's.
+FOR_ONE = "private, max-age=60"
 HTML = "text/html; charset=utf-8"
 MEDIA_TYPES = {"pdf": "application/pdf", "png": "image/png"}
 # Drawing takes a processor for half a second: few at once, and what was drawn last is kept.
@@ -95,6 +98,7 @@ class _Desk:
         self._retirement = services.market.retirement
         self._programme = Text(services.programme.name_zh, services.programme.name_en)
         self._zone = services.programme.zone
+        self._address = services.settings.public_url
         self._places = asyncio.Semaphore(DRAWN_AT_ONCE)
         self._drawn: OrderedDict[tuple[Shown, str], bytes] = OrderedDict()
 
@@ -108,7 +112,8 @@ class _Desk:
             return RedirectResponse(f"/certificates/{certificate.number}{query}", 308)
         proof = await self._prove(certificate)
         shown = await self._show(request, certificate, proof, language)
-        return _answer(request, certificate_page(shown, proof, self._programme, self._zone).encode(), language)
+        page = certificate_page(shown, proof, self._programme, self._zone).encode()
+        return _answer(request, page, language, kept=self._kept(FOR_A_MOMENT))
 
     async def pdf(self, request: Request, language: Language) -> Response:
         """The certificate to print."""
@@ -129,15 +134,17 @@ class _Desk:
             return self.message(500, DAMAGED.said(language), language)
         shown = await self._show(request, certificate, proof, language)
         drawn = await self._draw(shown, form)
-        kept = FOR_A_DAY if proof.block and shown.shares else FOR_A_MOMENT
+        kept = self._kept(FOR_A_DAY if proof.block and shown.shares else FOR_A_MOMENT)
         headers = {"Content-Disposition": f'inline; filename="{certificate.number}.{form}"'}
         return _answer(request, drawn, language, media_type=MEDIA_TYPES[form], kept=kept, headers=headers)
 
     async def receipt(self, request: Request, language: Language) -> Response:
-        """The receipt of a certificate's transaction, byte for byte as it is verified."""
+        """The receipt of a certificate's transaction, byte for byte as it is verified, where everybody may have it."""
         certificate = await self._retirement.find_numbered(request.path_params["number"])
         if certificate is None:
             return self._missing(language)
+        if not certificate.has_public_receipt:
+            return self.message(404, OWNERS.said(language), language)
         if not await self._retirement.stands(certificate):
             return self.message(409, FALLS.said(language), language)
         try:
@@ -191,7 +198,18 @@ class _Desk:
             except SealBrokenError:
                 standing = Standing.BROKEN
         block = receipt.block if receipt else None
-        return Proof(stands, standing, block, words.decode(), sha256(words).hexdigest())
+        return Proof(
+            stands=stands,
+            standing=standing,
+            block=block,
+            words=words.decode(),
+            words_hash=sha256(words).hexdigest(),
+            is_public=certificate.has_public_receipt,
+        )
+
+    def _kept(self, kept: str) -> str:
+        """How long, and by whom, an answer is kept that prints our address."""
+        return kept if self._address else FOR_ONE
 
     async def _find_receipt(self, certificate: Certificate) -> Receipt | None:
         try:
@@ -206,7 +224,8 @@ class _Desk:
             programme=self._programme,
             kinds={code: Text(kind.name_zh, kind.name_en) for code, kind in book.kinds.items()},
             zone=self._zone,
-            url=self._services.settings.public_url or str(request.base_url).rstrip("/"),
+            # Without an address of ours, which only development lacks, the one by which whoever asks reached it.
+            url=self._address or str(request.base_url).rstrip("/"),
         )
         origin = await self._retirement.origin_of(certificate)
         seal = Seal(proof.block.header.height, proof.block.header.root) if proof.block else None

@@ -38,6 +38,7 @@ BOUGHT_G = 1_100_000
 REFERENCE_FEN, FIRST_FEN, SECOND_FEN, POOL_FEN, LIMIT_FEN = 6_236, 6_190, 6_210, 6_236, 6_300
 DEPOSIT_FEN = 1_000_000
 UNCERTAINTY_BPS = 50
+SAMPLE_SIZE = 60
 REPORT = "核证报告：地铁通勤减排量，抽样复核无误，按不确定性扣减 0.5 %。".encode()
 
 
@@ -131,12 +132,17 @@ class Trading:
     async def _issue(self, batch: dict[str, Any]) -> dict[str, Any]:
         """A verifier reads the evidence and reports; another person issues whole tonnes."""
         verifier = self._staff("demo-verifier", StaffRole.VERIFIER)
+        drawn = await self._do(verifier, "DrawSample", batch=batch["id"], size=SAMPLE_SIZE)
         answer = await self.http.get(
             f"{self.url}/exports/batches/{batch['batch']}.zip", headers={"Authorization": f"Bearer {verifier.token}"}
         )
         answer.raise_for_status()
         names = zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
-        OUT.print(f"evidence pack, {len(answer.content):,} bytes: {', '.join(names)}", highlight=False)
+        OUT.print(
+            f"a sample of {drawn['sample']['size']} rides is drawn by the hash of the batch; evidence pack, "
+            f"{len(answer.content):,} bytes: {', '.join(names)}",
+            highlight=False,
+        )
         await self._do(
             verifier,
             "VerifyBatch",

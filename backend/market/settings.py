@@ -59,7 +59,7 @@ class MarketSettings(BaseModel):
     """When orders are matched continuously, in order."""
     weekdays: list[int] = [1, 2, 3, 4, 5]
     """Days of trade, Monday is 1."""
-    points_per_yuan: int = Field(default=1_250, ge=1)
+    points_per_yuan: int = Field(default=1_250, ge=1, le=10_000)
     """Points for a yuan of proceeds, for contributors who chose points (数字人民币碳普惠, Shanghai, 2026: 1,250)."""
 
     @model_validator(mode="after")

@@ -39,7 +39,7 @@ async def floor(services: Services, clock: ManualClock) -> Floor:
 async def test_a_batch_on_its_way_from_opening_to_issuance(
     api: Api, floor: Floor, token_for: Callable[..., str]
 ) -> None:
-    acts = [*await floor.rides("alice", 600, 200), *await floor.rides("bob", 300)]
+    acts = [*await floor.rides("alice", 900, 200), *await floor.rides("bob", 300)]
     ann, ben, vera = token_for("admin", "ann"), token_for("admin", "ben"), token_for("verifier", "vera")
     opened = (await send(api, floor, "openBatch", ann)).result
     now, (since, until) = shown(floor.clock.now()), floor.days
@@ -70,7 +70,7 @@ async def test_a_batch_on_its_way_from_opening_to_issuance(
     }
     assert opened == expected
     await floor.pooling.batches.work_off()
-    expected |= {"stage": "GATHERED", "contributors": 2, "acts": 3, "quantifiedMg": 1_100 * KILO, "gatheredAt": now}
+    expected |= {"stage": "GATHERED", "contributors": 2, "acts": 3, "quantifiedMg": 1_400 * KILO, "gatheredAt": now}
     drawn = (await send(api, floor, "drawSample", vera, code)).result
     sample = drawn["sample"]
     assert (sample["size"], sample["drawnBy"], len(sample["actionIds"])) == (2, "staff:vera", 2)
@@ -79,6 +79,12 @@ async def test_a_batch_on_its_way_from_opening_to_issuance(
     assert drawn == expected
     adjustment = {"action": to_global_id("Action", acts[1].id), "reason": "EVIDENCE_LACKING", "note": "无行程记录"}
     too_much = [adjustment, {"bps": 50, "reason": "UNCERTAINTY", "note": "抽样误差"}]
+    nearly_all = [*too_much, {"bps": 2_000, "reason": "UNCERTAINTY", "note": "x"}]
+    refused = await send_refused(api, floor, "verifyBatch", vera, code, adjustments=nearly_all)
+    assert (refused["code"], refused["message"]) == (
+        "BATCH_TOO_SMALL",
+        "955200 g would be left, which is less than a tonne: nothing could be issued; reject the batch",
+    )
     verified = (await send(api, floor, "verifyBatch", vera, code, adjustments=too_much)).result
     expected |= {"stage": "VERIFIED"}
     expected["verdict"] = {
@@ -88,18 +94,15 @@ async def test_a_batch_on_its_way_from_opening_to_issuance(
         "statement": REPORT.statement,
         "verifier": "staff:vera",
         "contentHash": sample["seed"],
-        "deductedMg": 204_500_000,
+        "deductedMg": 206_000_000,
         "adjustments": [
             {"actionId": adjustment["action"], "bps": None, **_without(adjustment, "action"), "mg": 200 * KILO},
-            {"actionId": None, **too_much[1], "mg": 4_500_000},
+            {"actionId": None, **too_much[1], "mg": 6_000_000},
         ],
     }
     assert verified == expected
-    refused = await send_refused(api, floor, "issueBatch", ben, code)
-    assert (refused["code"], refused["message"]) == (
-        "BATCH_TOO_SMALL",
-        "895500 g were verified, which is less than a tonne; nothing can be issued",
-    )
+    issuing = (await send(api, floor, "issueBatch", ben, code)).result
+    assert (issuing["stage"], issuing["issuance"]["issuedG"]) == ("ISSUING", 1_000_000)
 
 
 def _without(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -285,8 +288,14 @@ async def test_what_the_stage_or_the_contents_do_not_allow(
     for name in ("drawSample", "verifyBatch"):
         refused = await send_refused(api, floor, name, vera, batch.code)
         assert (refused["code"], refused["message"]) == ("EMPTY_BATCH", "the batch holds nothing")
-    await floor.rides("alice", 6)
+    await floor.rides("alice", 999, 6)
     full = await floor.gathered()
+    refused = await send_refused(api, floor, "verifyBatch", vera, full.code)
+    assert (refused["code"], refused["message"]) == (
+        "SAMPLE_NEEDED",
+        "no sample was drawn of what the batch holds now; draw one first",
+    )
+    await floor.sampled(full.code)
     foreign = [{"reason": "NOT_ELIGIBLE", "note": "x", "action": to_global_id("Action", "act_none")}]
     refused = await send_refused(api, floor, "verifyBatch", vera, full.code, adjustments=foreign)
     assert (refused["code"], refused["message"]) == (
@@ -305,7 +314,7 @@ async def test_nobody_does_two_of_three_things(api: Api, floor: Floor, services:
         refused = await send_refused(api, floor, name, both, batch.code)
         assert (refused["code"], refused["message"]) == (
             "FOUR_EYES",
-            "opening, verifying and issuing a batch is done by different persons",
+            "opening, verifying and issuing a batch is done by different persons, the last two without a part in it",
         )
     await floor.verified(batch.code)
     assert (await send_refused(api, floor, "issueBatch", both, batch.code))["code"] == "FOUR_EYES"
@@ -335,6 +344,8 @@ async def test_the_same_key_with_another_payload_conflicts(
     batch = await floor.gathered()
     if name == "issueBatch":
         await floor.verified(batch.code)
+    if name == "verifyBatch":
+        await floor.sampled(batch.code)
     token = token_for("verifier" if name in {"drawSample", "verifyBatch", "rejectBatch"} else "admin", "zoe")
     assert (await send(api, floor, name, token, batch.code)).result["__typename"] == "Batch"
     other: dict[str, dict[str, Any]] = {

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import csv
 import hashlib
 import io
 import json
 import zipfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
+from starlette.applications import Starlette
 
+from backend.exports import batch_routes
+from backend.market.pooling.packing import Packed
 from backend.market.serials.store import SERIALS, retired_owner
+from schemas.context import authenticate, preferred_language
 from tests.api.batch_documents import EVERYBODY, send
 from tests.integration.batching import BEN, PROJECT, REPORT, Floor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import httpx
 
     from backend.kernel.clock import ManualClock
     from backend.runtime import Services
@@ -83,11 +87,59 @@ async def test_the_pack_holds_the_batch_and_its_hashes(api: Api, floor: Floor, t
         ("1", str(3 * KILO), str(3 * KILO)),
     ]
     assert {row["contributor"] for row in given} == {row["contributor"] for row in listed}
-    # Nobody is named.
-    assert not any(name in content for name in (b"alice", b"bob") for content in files.values())
+    # Nobody is named, not even by what follows from a name alone.
+    guessed = [one.encode() for name in ("alice", "bob") for one in await _guessable(floor, name)]
+    assert not any(name in content for name in (b"alice", b"bob", *guessed) for content in files.values())
     sampled = [row["action"] for row in rows(files["sample.csv"])]
     assert len(sampled) == 2
     assert set(sampled) < {row["action"] for row in listed}
+
+
+async def _guessable(floor: Floor, name: str) -> list[str]:
+    """Ids that whoever knows a citizen's id can work out."""
+    [given] = await floor.contributions(name)
+    return [given.id, *given.transfers, given.citizen]
+
+
+class Files:
+    """Files of batches, some of which come only when they are let go."""
+
+    def __init__(self, slow: str) -> None:
+        self.slow = slow
+        self.waiting = asyncio.Semaphore(0)
+        self.go = asyncio.Event()
+
+    async def _made(self, what: str) -> Packed:
+        if what == self.slow:
+            self.waiting.release()
+            await self.go.wait()
+        return Packed(io.BytesIO(b"x"), 1, hashlib.sha256(b"x").digest())
+
+    async def pack(self, _principal: object, _code: str) -> Packed:
+        return await self._made("pack")
+
+    async def register(self) -> Packed:
+        return await self._made("register")
+
+
+@pytest.mark.parametrize("slow", ["pack", "register"])
+async def test_packs_and_the_register_keep_nobody_from_the_other(
+    services: Services, token_for: Callable[..., str], slow: str
+) -> None:
+    paths = {"pack": "/exports/batches/a.zip", "register": "/exports/registry.csv"}
+    files: Any = Files(slow)
+    app = Starlette(routes=batch_routes(files, services.tokens, authenticate, preferred_language))
+    headers = {"authorization": f"Bearer {token_for('verifier', 'vera')}"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", headers=headers) as client:
+        asked = [asyncio.create_task(client.get(paths[slow])) for _ in range(3)]
+        for _ in range(2):
+            await files.waiting.acquire()
+        for what, path in paths.items():
+            if what != slow:
+                assert (await asyncio.wait_for(client.get(path), 30)).status_code == 200
+        assert not any(task.done() for task in asked)
+        files.go.set()
+        assert [answer.status_code for answer in await asyncio.gather(*asked)] == [200, 200, 200]
 
 
 async def test_who_gets_no_pack(api: Api, floor: Floor, token_for: Callable[..., str]) -> None:

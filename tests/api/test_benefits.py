@@ -6,8 +6,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bson import Int64
 
 from backend.ledger.model import CNY, EXCHANGE, Posting, Transaction, TransactionKind, account_of
+from backend.market.benefits.documents import ROUNDS
 from backend.market.pooling.model import BatchCode, BatchStage, Benefit
 from schemas.relay import to_global_id
 from tests.api.trade_documents import Case, refused
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 FAY, FRED, ROOT = ("finance", "fay"), ("finance", "fred"), ("admin", "root")
+# Of finance, with the name of a contributor.
+ALICES_OWN = ("finance", "alice")
 EVERYBODY = (
     ("citizen", "alice"),
     ("merchant", "chen"),
@@ -94,9 +98,19 @@ async def running(pool: Pool) -> Inputs:
     return {"round": to_global_id("BenefitRound", (await pool.approved(800)).id)}
 
 
-async def running_to_reject(pool: Pool) -> Inputs:
-    """The same, with a reason."""
-    return {**await running(pool), "reason": "x"}
+async def paid_to_reject(pool: Pool) -> Inputs:
+    """It was paid; with a reason."""
+    given = await running(pool)
+    await pool.services.market.paying.work_off()
+    return {**given, "reason": "x"}
+
+
+async def generous(pool: Pool) -> Inputs:
+    """Somebody wrote another rate into the round that fay proposed."""
+    given = await proposed(pool)
+    change = {"$set": {"points_per_yuan": Int64(999_999)}}
+    assert await pool.services.database.update_one(ROUNDS.name, {}, change)
+    return given
 
 
 async def spent_meanwhile(pool: Pool) -> Inputs:
@@ -159,6 +173,7 @@ REFUSED: list[tuple[str, Any, Inputs, tuple[str, str], str]] = [
     ("returnBenefits", issuing, {}, FAY, "BATCH_STAGE"),
     ("returnBenefits", nobodys, {}, FAY, "NO_SHARES"),
     ("returnBenefits", open_already, {}, FRED, "ROUND_OPEN"),
+    ("returnBenefits", sold, {}, ALICES_OWN, "OWN_INTEREST"),
     ("returnBenefits", unsold, {}, FAY, "INSUFFICIENT_FUNDS"),
     ("returnBenefits", sold, {"fen": 1_001}, FAY, "INSUFFICIENT_FUNDS"),
     ("returnBenefits", sold, {"fen": 0}, FAY, "INVALID_INPUT"),
@@ -168,10 +183,12 @@ REFUSED: list[tuple[str, Any, Inputs, tuple[str, str], str]] = [
     ("approveBenefits", proposed, NO_ROUND, FRED, "UNKNOWN_ROUND"),
     ("approveBenefits", running, {}, ROOT, "ROUND_STAGE"),
     ("approveBenefits", proposed, {}, FAY, "OWN_PROPOSAL"),
+    ("approveBenefits", proposed, {}, ALICES_OWN, "OWN_INTEREST"),
+    ("approveBenefits", generous, {}, FRED, "RATE_TOO_HIGH"),
     ("approveBenefits", spent_meanwhile, {}, FRED, "INSUFFICIENT_FUNDS"),
     ("approveBenefits", proposed, {"idempotencyKey": "x"}, FRED, "INVALID_INPUT"),
     ("rejectBenefits", to_reject, NO_ROUND, FRED, "UNKNOWN_ROUND"),
-    ("rejectBenefits", running_to_reject, {}, ROOT, "ROUND_STAGE"),
+    ("rejectBenefits", paid_to_reject, {}, ROOT, "ROUND_STAGE"),
     ("rejectBenefits", to_reject, {"reason": " "}, FRED, "INVALID_INPUT"),
 ]
 
@@ -201,7 +218,17 @@ async def test_it_says_why_it_refuses_and_changes_nothing(
 
 def test_every_refusal_of_every_mutation_is_tried() -> None:
     tried = {(name, code) for name, *_, code in REFUSED} | {(name, "IDEMPOTENCY_CONFLICT") for name in CASES}
+    # By a programme of another rate: tests/integration/test_benefits.py.
+    tried |= {("returnBenefits", "RATE_TOO_HIGH")}
     assert {(name, code) for name, one in CASES.items() for code in one.refusals} == tried
+
+
+async def test_a_round_that_runs_and_paid_nobody_is_ended_with_a_reason(api: Api, pool: Pool, token_for: Token) -> None:
+    given = {**await running(pool), "reason": "池内资金不足"}
+    ended = (await CASES["rejectBenefits"].ask(api, token_for(*FRED), given)).result
+    assert (ended["stage"], ended["reason"], ended["citizens"]) == ("REJECTED", "池内资金不足", 0)
+    assert await pool.services.market.paying.work_off() == 0
+    assert await pool.findings() == []
 
 
 async def test_whoever_proposed_a_round_may_take_it_back(api: Api, pool: Pool, token_for: Token) -> None:
@@ -212,7 +239,7 @@ async def test_whoever_proposed_a_round_may_take_it_back(api: Api, pool: Pool, t
 MINE = """query ($id: ID!) { node(id: $id) { ... on Citizen { money { balanceFen } pointsBalance
   benefits(first: 1) { nodes { round batch sharesG fen choice points at transactionId }
     pageInfo { hasNextPage endCursor } } } } }"""
-ROUNDS = """query ($batch: ID, $stage: BenefitRoundStage) { admin { benefitRounds(batch: $batch, stage: $stage) {
+LISTED = """query ($batch: ID, $stage: BenefitRoundStage) { admin { benefitRounds(batch: $batch, stage: $stage) {
   nodes { number stage fen sharesG citizens paidFen convertedFen points } } } }"""
 
 
@@ -242,7 +269,7 @@ async def test_citizens_see_what_they_got_and_staff_what_was_paid(
         assert (await api.post(MINE, bob, token=token_for(*who))).result is None
     again = (await api.post(MINE, bob, token=token)).result
     assert (await api.post(MINE, bob, token=token_for("verifier", "vera"))).result == again
-    listed = (await api.post(ROUNDS, {"batch": CODE}, token=token_for("reviewer", "ray"))).result["benefitRounds"]
+    listed = (await api.post(LISTED, {"batch": CODE}, token=token_for("reviewer", "ray"))).result["benefitRounds"]
     done = {"stage": "DONE", "sharesG": 400, "citizens": 2}
     assert listed["nodes"] == [
         {**done, "number": 2, "fen": 200, "paidFen": 150, "convertedFen": 50, "points": 625},
@@ -250,5 +277,5 @@ async def test_citizens_see_what_they_got_and_staff_what_was_paid(
     ]
     nothing = {"nodes": []}
     for asked in ({"stage": "RUNNING"}, {"batch": BatchCode("none")}):
-        assert (await api.post(ROUNDS, asked, token=token_for(*FAY))).result["benefitRounds"] == nothing
-    assert (await api.post(ROUNDS, {}, token=token_for("citizen", "bob"))).code == "FORBIDDEN"
+        assert (await api.post(LISTED, asked, token=token_for(*FAY))).result["benefitRounds"] == nothing
+    assert (await api.post(LISTED, {}, token=token_for("citizen", "bob"))).code == "FORBIDDEN"

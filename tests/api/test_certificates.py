@@ -23,11 +23,12 @@ from pydantic import ValidationError
 
 from backend.app import create_app
 from backend.certificates.pages import POLICY
+from backend.identity.model import Principal, PrincipalKind
 from backend.kernel.ids import CitizenId
-from backend.ledger.model import citizen_owner
+from backend.ledger.model import citizen_owner, enterprise_owner
 from backend.ledger.sealing import receipts
 from backend.market.retirement.model import Beneficiary, RetirementPurpose, Retiring
-from backend.settings import Settings
+from backend.settings import Environment, Settings
 from tests.conftest import LEDGER_WATCH, dump
 from tests.factories import citizen
 from tests.floor import CREDIT, give_credits
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tests.api.client import Api
 
 VERIFIER = Path(__file__).parents[2] / "docs" / "verify_receipt.py"
+STEEL = Principal(PrincipalKind.ENTERPRISE, "steelworks")
 HOSTILE = '<script>alert("1")</script>&\'"'
 SPRING = Retiring(
     credit=CREDIT,
@@ -50,9 +52,9 @@ SPRING = Retiring(
 
 @pytest.fixture
 async def certificate(services: Services) -> Certificate:
-    """Of alice's, not sealed yet."""
-    await give_credits(services, citizen_owner(CitizenId("alice")), 50_000)
-    return await services.market.retirement.retire(citizen(), SPRING, key="retire-0001")
+    """Of the steelworks', not sealed yet."""
+    await give_credits(services, enterprise_owner(STEEL.id), 50_000)
+    return await services.market.retirement.retire(STEEL, SPRING, key="retire-0001")
 
 
 async def get(api: Api, path: str, language: str | None = "en", **headers: str) -> httpx.Response:
@@ -78,7 +80,7 @@ async def test_the_page_says_what_book_and_seals_say(api: Api, services: Service
         f"{path}.pdf?lang=en",
     ):
         assert said in answer.text
-    assert "alice" not in answer.text
+    assert "steelworks" not in answer.text
     assert "receipt.json" not in answer.text
     assert (await get(api, f"{path}/receipt.json")).status_code == 404
     await services.sealing.seal_now()
@@ -109,12 +111,14 @@ async def test_the_page_speaks_the_language_asked_for(api: Api, certificate: Cer
 
 
 async def test_pages_are_safe_and_kept_for_a_moment(api: Api, certificate: Certificate) -> None:
-    for path in ("/certificates", f"/certificates/{certificate.number}"):
+    # Without an address of ours the page prints that of whoever asks, so it is theirs alone.
+    page = f"/certificates/{certificate.number}"
+    for path, kept in (("/certificates", "public, max-age=60"), (page, "private, max-age=60")):
         answer = await get(api, path)
         assert answer.headers["content-security-policy"] == POLICY
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
-        assert answer.headers["cache-control"] == "public, max-age=60"
+        assert answer.headers["cache-control"] == kept
         again = await get(api, path, **{"if-none-match": answer.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
         assert "<script" not in answer.text
@@ -124,7 +128,7 @@ async def test_pages_are_safe_and_kept_for_a_moment(api: Api, certificate: Certi
 
 async def test_what_people_wrote_is_shown_as_written(api: Api, services: Services, certificate: Certificate) -> None:
     asked = dataclasses.replace(SPRING, beneficiary=Beneficiary(HOSTILE, HOSTILE), statement=HOSTILE)
-    made = await services.market.retirement.retire(citizen(), asked, key="retire-0002")
+    made = await services.market.retirement.retire(STEEL, asked, key="retire-0002")
     await services.sealing.seal_now()
     for path in (f"/certificates/{made.number}", "/certificates", "/certificates?beneficiary=%3Cscript%3E"):
         text = (await get(api, path)).text
@@ -163,7 +167,7 @@ async def test_the_files_show_the_certificate(api: Api, services: Services, cert
     pdf = await get(api, f"/certificates/{certificate.number}.pdf?lang=zh")
     assert pdf.headers["content-type"] == "application/pdf"
     assert pdf.headers["content-disposition"] == f'inline; filename="{certificate.number}.pdf"'
-    assert pdf.headers["cache-control"] == "public, max-age=60"
+    assert pdf.headers["cache-control"] == "private, max-age=60"
     with pypdfium2.PdfDocument(pdf.content) as document:
         text = document[0].get_textpage().get_text_bounded()
     for said in ("春季马拉松", "1.25 千克", certificate.number, certificate.transaction, "尚未封存"):
@@ -208,7 +212,7 @@ async def test_the_register_is_paged_and_searched(api: Api, services: Services, 
     for number in range(2, 25):
         services.clock.advance(timedelta(seconds=1))  # type: ignore[attr-defined]
         asked = dataclasses.replace(SPRING, grams=10, beneficiary=Beneficiary(f"Shop {number}"))
-        made = await services.market.retirement.retire(citizen(), asked, key=f"retire-{number:04}")
+        made = await services.market.retirement.retire(STEEL, asked, key=f"retire-{number:04}")
         numbers.add(made.number)
     first = (await get(api, "/certificates")).text
     assert "24 retirements of 1.48 kg CO2e in all" in first
@@ -256,17 +260,60 @@ async def test_a_damaged_seal_is_told(api: Api, services: Services, certificate:
     LEDGER_WATCH.strays.clear()
 
 
-async def test_the_public_address_is_printed_where_there_is_one(services: Services, certificate: Certificate) -> None:
+async def test_a_citizen_who_is_not_named_keeps_their_receipt(api: Api, services: Services) -> None:
+    """It tells who retired the credits; the page says so and who has it."""
+    await give_credits(services, citizen_owner(CitizenId("alice")), 50_000)
+    hidden = await services.market.retirement.retire(citizen(), SPRING, key="retire-0001")
+    named = await services.market.retirement.retire(
+        citizen(), dataclasses.replace(SPRING, is_named=True), key="retire-0002"
+    )
+    assert named.owner_name is not None
+    await services.sealing.seal_now()
+    page = (await get(api, f"/certificates/{hidden.number}")).text
+    assert "Sealed on" in page
+    assert "their owner has it (GraphQL: receipt)" in page
+    assert "receipt.json" not in page
+    answer = await get(api, f"/certificates/{hidden.number}/receipt.json")
+    assert answer.status_code == 404
+    assert "their owner has it" in answer.text
+    assert "citizen:" not in answer.text + page
+    shown = await api.post(RECEIPT_URL, {"number": hidden.number}, token=None)
+    assert shown.body["data"]["certificate"] == {"receiptUrl": None}
+    told = await get(api, f"/certificates/{named.number}/receipt.json")
+    assert told.status_code == 200
+    assert f"/certificates/{named.number}/receipt.json" in (await get(api, f"/certificates/{named.number}")).text
+
+
+RECEIPT_URL = "query ($number: String!) { certificate(number: $number) { receiptUrl } }"
+
+
+async def test_the_public_address_is_printed_whoever_asks(services: Services, certificate: Certificate) -> None:
+    """With an address of ours, no other is printed or drawn, and what is answered is everybody's."""
     settings = services.settings.model_copy(update={"public_url": "https://tanhui.example"})
     app = create_app(dataclasses.replace(services, settings=settings))
     transport = httpx.ASGITransport(app)
+    await services.sealing.seal_now()
+    path = f"/certificates/{certificate.number}"
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://inner") as http,
     ):
-        png = await http.get(f"/certificates/{certificate.number}.png")
+        png = await http.get(f"{path}.png")
+        same = await http.get(f"{path}.png", headers={"host": "evil.example"})
+        page = await http.get(path, headers={"host": "evil.example"})
     [code] = zxingcpp.read_barcodes(Image.open(io.BytesIO(png.content)))
-    assert code.text == f"https://tanhui.example/certificates/{certificate.number}"
+    assert code.text == f"https://tanhui.example{path}"
+    assert same.content == png.content
+    assert "evil.example" not in page.text
+    assert "https://tanhui.example/.well-known/tanhui/roots/" in page.text
+    assert {one.headers["cache-control"] for one in (png, page)} == {"public, max-age=60"}
+
+
+def test_production_has_a_public_address() -> None:
+    """Otherwise whoever asks first would say what certificates print."""
+    with pytest.raises(ValidationError, match="TANHUI_PUBLIC_URL must be set where TANHUI_ENV=prod"):
+        Settings(env=Environment.PROD)
+    assert Settings(env=Environment.PROD, public_url="https://tanhui.example").public_url == "https://tanhui.example"
 
 
 @pytest.mark.parametrize("url", ["ftp://tanhui.example", "tanhui.example", "https://tanhui.example/", "https://a b"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
+import httpx
 import pypdfium2
 
+from backend.app import create_app
 from backend.ledger.audit.whole import audit_ledger
 from backend.ledger.model import credit_asset
 from backend.ledger.sealing import receipts
@@ -65,7 +68,16 @@ async def test_a_certificate_tells_the_acts_behind_its_serials(
     for said in (PROJECT.zh, REPORT.organisation, REPORT.hash, "3 位市民", "产品碳中和", "港口"):
         assert said in page
     pdf = await api.http.get(f"/certificates/{made.number}.pdf?lang=en")
-    assert pdf.headers["cache-control"] == "public, max-age=86400"
+    assert pdf.headers["cache-control"] == "private, max-age=60"
+    # Where it prints our own address it is everybody's, and as it is sealed and its origin known, it stays.
+    settings = services.settings.model_copy(update={"public_url": "https://tanhui.example"})
+    app = create_app(dataclasses.replace(services, settings=settings))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://inner") as http,
+    ):
+        kept = await http.get(f"/certificates/{made.number}.pdf?lang=en")
+    assert kept.headers["cache-control"] == "public, max-age=86400"
     with pypdfium2.PdfDocument(pdf.content) as document:
         text = document[0].get_textpage().get_text_bounded()
     assert PROJECT.en in text

@@ -7,18 +7,42 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backend.kernel.clock import local_date
 from backend.market.funds.model import EnterpriseStep, FundAccount
 from schemas.relay import to_global_id
+from tests.api.fund_documents import (
+    PAYEE,
+    approved,
+    five_under_way,
+    foreign,
+    gone_meanwhile,
+    paid,
+    proposed,
+    recorded,
+    recorded_in,
+    requested,
+    settling,
+    settling_gone,
+    settling_suspended,
+    settling_to_turn_down,
+    suspended,
+    suspended_meanwhile,
+    to_deposit,
+    to_reject,
+    to_request,
+    to_settle,
+    to_settle_gone,
+    to_settle_suspended,
+    to_turn_down,
+    today,
+)
 from tests.api.trade_documents import Case, refused
 from tests.conftest import dump
-from tests.integration.banking import BOB, open_bank
+from tests.integration.banking import open_bank
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from backend.kernel.clock import ManualClock
-    from backend.market.funds.model import Payout
     from backend.runtime import Services
     from tests.api.client import Api
     from tests.api.trade_documents import Inputs
@@ -45,85 +69,12 @@ RECORDERS = {FAY, FRED_, ROOT}
 DEPOSIT = "id fen note stage proposedAt proposedBy decidedAt decidedBy reason citizen enterprise reference valueDate"
 PAYOUT = """id fen stage requestedAt expiresAt settledAt settledBy decidedAt decidedBy reason citizen enterprise
   payee { name number bank } fullPayee { name number bank } reference valueDate transactionId"""
-PAYEE = {"name": "王芳", "number": "6222 0212 3456 7890", "bank": "中国工商银行镇江分行"}
 
 
 @pytest.fixture
 async def bank(services: Services) -> Bank:
     """The bank's desk."""
     return await open_bank(services)
-
-
-def today(bank: Bank, days: int = 0) -> str:
-    """The local day, or one some days later."""
-    now = bank.services.clock.now()
-    return (local_date(now, bank.services.programme.zone) + timedelta(days=days)).isoformat()
-
-
-async def to_deposit(bank: Bank) -> Inputs:
-    """A hundred yuan for alice."""
-    account = {"citizen": to_global_id("Citizen", "alice")}
-    entry = {"reference": "ICBC-0001", "valueDate": today(bank)}
-    return {"account": account, "fen": 10_000, **entry, "note": "充值"}
-
-
-async def proposed(bank: Bank) -> Inputs:
-    """A deposit that fay proposed."""
-    return {"deposit": to_global_id("Deposit", (await bank.proposed()).id)}
-
-
-async def to_reject(bank: Bank) -> Inputs:
-    """The same, with a reason."""
-    return {**await proposed(bank), "reason": "金额有误"}
-
-
-async def approved(bank: Bank) -> Inputs:
-    """A deposit that was approved."""
-    return {"deposit": to_global_id("Deposit", (await bank.deposited()).id), "reason": "x"}
-
-
-async def to_request(bank: Bank) -> Inputs:
-    """Alice has a hundred yuan and wants thirty."""
-    await bank.deposited()
-    return {"fen": 3_000, "payee": PAYEE}
-
-
-async def requested(bank: Bank) -> Inputs:
-    """Alice asked for thirty yuan."""
-    await bank.deposited()
-    return {"payout": to_global_id("Payout", (await bank.requested()).id)}
-
-
-async def to_settle(bank: Bank) -> Inputs:
-    """The same, with the bank's transfer at hand."""
-    return {**await requested(bank), "reference": "ICBC-0002", "valueDate": today(bank)}
-
-
-async def settling(bank: Bank) -> Inputs:
-    """Fay recorded the transfer, too."""
-    await bank.deposited()
-    return _as_recorded(await bank.settling())
-
-
-def _as_recorded(payout: Payout) -> Inputs:
-    assert payout.entry is not None
-    return {"payout": to_global_id("Payout", payout.id), "reference": payout.entry.reference}
-
-
-async def to_turn_down(bank: Bank) -> Inputs:
-    """Alice asked, with a reason at hand."""
-    return {**await requested(bank), "reason": "账户不符"}
-
-
-async def settling_to_turn_down(bank: Bank) -> Inputs:
-    """Fay recorded the transfer, with a reason at hand."""
-    return {"payout": (await settling(bank))["payout"], "reason": "账户不符"}
-
-
-async def paid(bank: Bank) -> Inputs:
-    """It was paid."""
-    await bank.deposited()
-    return _as_recorded(await bank.paid())
 
 
 def deposits(name: str, prepare: Any, other: Inputs, who: tuple[str, str], **expected: Any) -> Case:
@@ -227,64 +178,22 @@ def _allowed(name: str) -> set[tuple[str, str]]:
     return {ALICE} if name in OWNERS_OWN else RECORDERS
 
 
-async def suspended(bank: Bank) -> Inputs:
-    """A suspended enterprise for which something comes in."""
-    enterprise = await bank.approved()
-    await bank.step(enterprise, EnterpriseStep.SUSPEND, "核查中")
-    return {**await to_deposit(bank), "account": {"enterprise": enterprise}}
-
-
-async def suspended_meanwhile(bank: Bank) -> Inputs:
-    """An enterprise that was suspended after its deposit was proposed."""
-    enterprise = await bank.approved()
-    deposit = await bank.proposed(bank.order(FundAccount(enterprise=enterprise)))
-    await bank.step(enterprise, EnterpriseStep.SUSPEND, "核查中")
-    return {"deposit": to_global_id("Deposit", deposit.id)}
-
-
-async def gone_meanwhile(bank: Bank) -> Inputs:
-    """An enterprise that is no longer there: what no operation does, and no approval follows."""
-    given = await suspended_meanwhile(bank)
-    await bank.services.database.raw["market_enterprises"].delete_many({})
-    return given
-
-
-async def recorded(bank: Bank) -> Inputs:
-    """That line of the bank's statement was recorded already."""
-    await bank.proposed(bank.order(entry=bank.entry("ICBC-0001")))
-    return await to_deposit(bank)
-
-
-async def recorded_in(bank: Bank) -> Inputs:
-    """The line of the transfer is that of a deposit."""
-    given = await to_settle(bank)
-    await bank.proposed(bank.order(entry=bank.entry("ICBC-0002")))
-    return given
-
-
-async def five_under_way(bank: Bank) -> Inputs:
-    """Alice asked five times."""
-    given = await to_request(bank)
-    for _ in range(5):
-        await bank.requested(fen=10)
-    return given
-
-
-async def foreign(bank: Bank) -> Inputs:
-    """Bob's payout."""
-    await bank.deposited(FundAccount(citizen=BOB.citizen))
-    return {"payout": to_global_id("Payout", (await bank.requested(BOB)).id)}
-
-
 NO_DEPOSIT = {"deposit": to_global_id("Deposit", "dep_none")}
 NO_PAYOUT = {"payout": to_global_id("Payout", "pay_none")}
+# Of finance, with the name that a citizen has.
+ALICES_OWN = ("finance", "alice")
 TOMORROW = {"valueDate": "2999-01-01"}
 # Mutation, how to make ready, what to send else, who asks, the refusal.
 REFUSED: list[tuple[str, Any, Inputs, tuple[str, str], str]] = [
     ("depositFunds", to_deposit, {"account": {"citizen": "nobody"}}, FAY, "UNKNOWN_CITIZEN"),
     ("depositFunds", to_deposit, {"account": {"enterprise": "nobody"}}, FAY, "UNKNOWN_ENTERPRISE"),
     ("depositFunds", suspended, {}, FAY, "ENTERPRISE_STAGE"),
+    ("depositFunds", to_deposit, {}, ALICES_OWN, "OWN_INTEREST"),
     ("depositFunds", recorded, {}, FRED_, "DUPLICATE_REFERENCE"),
+    ("depositFunds", recorded, {"reference": " icbc-0001"}, FRED_, "DUPLICATE_REFERENCE"),
+    ("depositFunds", recorded, {"reference": "ＩＣＢＣ－０００１"}, FRED_, "DUPLICATE_REFERENCE"),
+    ("depositFunds", to_deposit, {"reference": "ICBC#1"}, FAY, "INVALID_INPUT"),
+    ("depositFunds", to_deposit, {"reference": "流水"}, FAY, "INVALID_INPUT"),
     ("depositFunds", to_deposit, {"account": {}}, FAY, "INVALID_INPUT"),
     ("depositFunds", to_deposit, {"account": {"citizen": "alice", "enterprise": "x"}}, FAY, "INVALID_INPUT"),
     ("depositFunds", to_deposit, {"fen": 0}, FAY, "INVALID_INPUT"),
@@ -297,12 +206,14 @@ REFUSED: list[tuple[str, Any, Inputs, tuple[str, str], str]] = [
     ("approveDeposit", proposed, NO_DEPOSIT, FRED_, "UNKNOWN_DEPOSIT"),
     ("approveDeposit", approved, {}, ROOT, "DEPOSIT_STAGE"),
     ("approveDeposit", proposed, {}, FAY, "OWN_PROPOSAL"),
+    ("approveDeposit", proposed, {}, ALICES_OWN, "OWN_INTEREST"),
     ("approveDeposit", suspended_meanwhile, {}, FRED_, "ENTERPRISE_STAGE"),
     ("approveDeposit", gone_meanwhile, {}, FRED_, "UNKNOWN_ENTERPRISE"),
     ("approveDeposit", proposed, {"idempotencyKey": "x"}, FRED_, "INVALID_INPUT"),
     ("rejectDeposit", to_reject, NO_DEPOSIT, FRED_, "UNKNOWN_DEPOSIT"),
     ("rejectDeposit", approved, {}, ROOT, "DEPOSIT_STAGE"),
     ("rejectDeposit", to_reject, {}, FAY, "OWN_PROPOSAL"),
+    ("rejectDeposit", to_reject, {}, ALICES_OWN, "OWN_INTEREST"),
     ("rejectDeposit", to_reject, {"reason": ""}, FRED_, "INVALID_INPUT"),
     ("requestPayout", to_request, {"fen": 10_001}, ALICE, "INSUFFICIENT_FUNDS"),
     ("requestPayout", five_under_way, {}, ALICE, "TOO_MANY_PAYOUTS"),
@@ -318,16 +229,25 @@ REFUSED: list[tuple[str, Any, Inputs, tuple[str, str], str]] = [
     ("approvePayout", settling, {"reference": "other"}, FRED_, "REFERENCE_CHANGED"),
     ("cancelPayout", requested, {"idempotencyKey": "x"}, ALICE, "INVALID_INPUT"),
     ("settlePayout", to_settle, NO_PAYOUT, FAY, "UNKNOWN_PAYOUT"),
+    ("settlePayout", to_settle_suspended, {}, FAY, "ENTERPRISE_STAGE"),
+    ("settlePayout", to_settle_gone, {}, FAY, "UNKNOWN_ENTERPRISE"),
+    ("settlePayout", to_settle, {}, ALICES_OWN, "OWN_INTEREST"),
     ("settlePayout", recorded_in, {}, FAY, "DUPLICATE_REFERENCE"),
+    ("settlePayout", recorded_in, {"reference": "icbc - 0002"}, FAY, "DUPLICATE_REFERENCE"),
     ("settlePayout", to_settle, TOMORROW, FAY, "INVALID_INPUT"),
     ("settlePayout", to_settle, {"reference": "x" * 65}, FAY, "INVALID_INPUT"),
     ("approvePayout", settling, NO_PAYOUT, FRED_, "UNKNOWN_PAYOUT"),
     ("approvePayout", requested, {"reference": "x"}, FRED_, "PAYOUT_STAGE"),
     ("approvePayout", paid, {}, ROOT, "PAYOUT_STAGE"),
     ("approvePayout", settling, {}, FAY, "OWN_PROPOSAL"),
+    ("approvePayout", settling, {}, ALICES_OWN, "OWN_INTEREST"),
+    ("approvePayout", settling_suspended, {}, FRED_, "ENTERPRISE_STAGE"),
+    ("approvePayout", settling_gone, {}, FRED_, "UNKNOWN_ENTERPRISE"),
+    ("approvePayout", settling, {"reference": ""}, FRED_, "INVALID_INPUT"),
     ("approvePayout", settling, {"idempotencyKey": "x"}, FRED_, "INVALID_INPUT"),
     ("rejectPayout", to_turn_down, NO_PAYOUT, FAY, "UNKNOWN_PAYOUT"),
     ("rejectPayout", settling_to_turn_down, {}, FAY, "OWN_PROPOSAL"),
+    ("rejectPayout", to_turn_down, {}, ALICES_OWN, "OWN_INTEREST"),
     ("rejectPayout", to_turn_down, {"reason": "x" * 501}, FAY, "INVALID_INPUT"),
 ]
 

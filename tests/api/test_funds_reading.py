@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backend.market.funds.documents import PAYOUTS
 from backend.market.funds.model import FundAccount
 from schemas.relay import to_global_id
 from tests.integration.banking import firm, open_bank
@@ -111,3 +112,17 @@ async def test_staff_list_deposits_and_payouts_by_stage(
     assert [one["fen"] for one in everything["deposits"]["nodes"]] == [900, 700, 5_000]
     assert (await api.post(LISTED, {"payouts": "PAID"}, token=token)).result["payouts"]["nodes"] == []
     assert (await api.post(LISTED, {}, token=token_for("enterprise", enterprise))).code == "FORBIDDEN"
+
+
+async def test_a_payee_that_cannot_be_read_is_null_and_everything_else_is_shown(
+    api: Api, bank: Bank, token_for: Token
+) -> None:
+    await bank.deposited()
+    payout = await bank.requested()
+    change = {"$set": {"sealed": "xx"}}
+    assert await bank.services.database.update_one(PAYOUTS.name, {"_id": payout.id}, change)
+    listing = "{ admin { payouts { nodes { id payee { number } fullPayee { number } } } } }"
+    shown = (await api.post(listing, {}, token=token_for(*FAY))).result["payouts"]["nodes"]
+    assert shown == [
+        {"id": to_global_id("Payout", payout.id), "payee": {"number": "****7890"}, "fullPayee": None},
+    ]

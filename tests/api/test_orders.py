@@ -26,7 +26,7 @@ from tests.api.exchange_documents import (
 )
 from tests.conftest import dump
 from tests.factories import ADMIN
-from tests.floor import CREDIT, give_fen
+from tests.floor import CREDIT, give_credits, give_fen
 from tests.integration.banking import Bank
 from tests.integration.trading_floor import KG
 
@@ -78,7 +78,7 @@ async def test_an_order_is_told_as_it_stands(api: Api, hall: Hall, clock: Manual
         "cancelledG": 0,
         "valueFen": 0,
         "feeFen": 0,
-        "reservedFen": 24,
+        "reservedFen": 25,
         "reservedG": 0,
         "goodUntil": shown(order.good_until),
         "createdAt": shown(now),
@@ -98,6 +98,7 @@ async def test_an_order_is_told_as_it_stands(api: Api, hall: Hall, clock: Manual
         "filledG": 3_000,
         "remainingG": 1_000,
         "valueFen": 18,
+        "feeFen": 1,
         "reservedFen": 6,
     }
 
@@ -387,7 +388,14 @@ async def test_a_suspended_enterprise_places_nothing_more(api: Api, hall: Hall) 
 async def test_an_administrator_sells_for_a_pool_and_lists_its_orders(api: Api, hall: Hall) -> None:
     pool, admin = CREDIT.removeprefix("credit:"), hall.token("administrator")
     await give_fen(hall.services, pool_owner(pool), 100)
-    result = (await ask(api, "placeOrder", admin, **bid(pool=pool))).result
+    told = (
+        "POOL_BUYS",
+        "归集池只能卖出，其资金归参与者所有",
+        "a pool only sells; its money belongs to its contributors",
+    )
+    await refused(api, hall, "placeOrder", told, who="administrator", **bid(pool=pool))
+    await give_credits(hall.services, pool_owner(pool), 5_000, first=10**9)
+    result = (await ask(api, "placeOrder", admin, key="key-0002", **bid(side="SELL", pool=pool))).result
     assert result["status"] == "PENDING"
     listing = "query ($pool: String!) { poolOrders(pool: $pool, first: 5) { nodes { id } } }"
     assert (await api.post(listing, {"pool": pool}, token=admin)).result == {"nodes": [{"id": result["id"]}]}
@@ -396,7 +404,8 @@ async def test_an_administrator_sells_for_a_pool_and_lists_its_orders(api: Api, 
     changed = (await ask(api, "amendOrder", admin, order=result["id"], quantityG=2_000)).result
     assert changed["isQueued"]
     await hall.match()
-    assert (await hall.services.ledger.get_page(pool_owner(pool))).held("cny") == 12
+    page = await hall.services.ledger.get_page(pool_owner(pool))
+    assert (page.held("cny"), page.held(CREDIT)) == (0, 2_000_000)
     told = (
         "INVALID_INPUT",
         "字段 pool 无效：1–64 个字母、数字、点、横线或下划线",

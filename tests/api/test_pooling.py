@@ -122,7 +122,7 @@ async def test_what_is_verified_or_on_its_way_back_is_not_withdrawn(
     api: Api, floor: Floor, token_for: Callable[..., str]
 ) -> None:
     await floor.agree("alice")
-    await floor.rides("alice", 6)
+    await floor.rides("alice", 999, 6)
     first = await floor.gathered()
     alice = token_for("citizen", "alice")
     await floor.verified(first.code)
@@ -131,7 +131,7 @@ async def test_what_is_verified_or_on_its_way_back_is_not_withdrawn(
         "CONTRIBUTION_BOUND",
         "the batch is verified; nothing of it can be given back any more",
     )
-    await floor.ride("alice", 3, 90)
+    await floor.ride("alice", 3, 150)
     second = await floor.gathered()
     await send(api, floor, "cancelBatch", token_for("admin", "ann"), second.code)
     refused = await send_refused(api, floor, "withdrawContribution", alice, second.code)

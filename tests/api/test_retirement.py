@@ -122,6 +122,10 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
         {"beneficiary": {"name": "a", "creditCode": "91440300MA5F0L1C2Y"}},
         ("INVALID_INPUT", "field beneficiary.creditCode is invalid: not a unified social credit code (GB 32100-2015)"),
     ),
+    "a pool that is none": (
+        {"pool": "../etc"},
+        ("INVALID_INPUT", "field pool is invalid: 1–64 letters, digits, dots, dashes and underscores"),
+    ),
     "a bad key": (
         {"idempotencyKey": "short"},
         ("INVALID_INPUT", "field idempotencyKey is invalid: 8–64 printable ASCII characters"),

@@ -278,6 +278,7 @@ def test_every_connection_takes_the_four_arguments() -> None:
         "Money.payouts",
         "Money.statement",
         "Query.certificates",
+        "Query.listedInstruments",
         "Query.neutralisations",
         "Query.offers",
         "Query.poolOrders",

@@ -85,7 +85,8 @@ class Floor:
         """Publish kind and rule, and let these citizens agree to everything."""
         await self.services.identity.register_citizens({CitizenId(name): name for name in names})
         if "tram" not in (await self.services.rules.book()).kinds:
-            kind = await begin(self.services, TRAM, Subject.KIND, key=self.key())
+            wording = {**TRAM, "claims": [["trip_id"]]}
+            kind = await begin(self.services, wording, Subject.KIND, key=self.key())
             await published(self.services, kind, valid_from=None)
             formula = {"family": "PER_QUANTITY", "rate": f"{RATE_MG}/1"}
             wording = {**TRAM_RULE, "formula": formula, "minimum": 1, "maximum": 100_000}
@@ -175,8 +176,13 @@ class Floor:
         await self.pooling.batches.work_off()
         return await self.get(batch.code)
 
+    async def sampled(self, code: BatchCode) -> Batch:
+        """The gathered batch with a sample of two acts."""
+        return await self.pooling.verifying.draw_sample(VERA, code, 2, key=self.key())
+
     async def verified(self, code: BatchCode, *adjustments: Adjustment) -> Batch:
-        """The batch with a verdict."""
+        """The batch with a verdict, on a sample."""
+        await self.sampled(code)
         return await self.pooling.verifying.verify(VERA, code, REPORT, adjustments, key=self.key())
 
     async def issued(self, code: BatchCode) -> Batch:

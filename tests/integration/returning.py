@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from backend.kernel.errors import Text
 from backend.kernel.ids import CitizenId, TransactionId
 from backend.ledger.audit.findings import Audit
@@ -20,18 +22,21 @@ from backend.market.serials.model import SerialRange
 from backend.mongo.transactions import Transactions
 from backend.rules.model import Category
 from backend.valkey.leases import Leases
+from tests.conftest import dump
 from tests.factories import replay
 from tests.floor import BATCH, give_fen
 from tests.integration.banking import FAY, FRED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
+    from backend.kernel.errors import DomainError
     from backend.market.benefits.model import Round
     from backend.mongo.transactions import Tx
     from backend.runtime import Services
 
 CODE = BatchCode(BATCH)
+OTHER = BatchCode(f"{BATCH}-b")
 POOL = pool_owner(BATCH)
 Held = tuple[int, Benefit]
 
@@ -159,3 +164,49 @@ class Pool:
             audit = Audit()
             await audit_benefits(snapshot, audit)
         return audit.findings + (await replay(self.services)).findings
+
+
+async def refused(pool: Pool, asked: Awaitable[Any], error: type[DomainError]) -> DomainError:
+    """Assert that this is refused and changes nothing; the refusal."""
+    before = await dump(pool.services)
+    with pytest.raises(error) as told:
+        await asked
+    assert type(told.value) is error
+    assert await dump(pool.services) == before
+    return told.value
+
+
+async def corrupt(services: Services, collection: str, query: dict[str, Any], change: dict[str, Any]) -> None:
+    """Write into one document what no validator lets pass."""
+    update = {"q": query, "u": {"$set": change}}
+    done = await services.database.raw.command(
+        {"update": collection, "updates": [update], "bypassDocumentValidation": True}
+    )
+    assert done["nModified"] == 1
+
+
+class LostError(Exception):
+    """The process died."""
+
+
+class Dying(Transactions):
+    """Transactions of a process that dies at one of them: in its body, or after the commit before it hears of it."""
+
+    def __init__(self, services: Services, at: int, *, after_commit: bool) -> None:
+        super().__init__(services.database)
+        self.left = at
+        self.after_commit = after_commit
+
+    async def run(self, body: Callable[[Tx], Awaitable[Any]], **rest: Any) -> Any:
+        self.left -= 1
+        if self.left >= 0:
+            return await super().run(body, **rest)
+
+        async def dying(tx: Tx) -> Any:
+            answer = await body(tx)
+            if not self.after_commit:
+                raise LostError
+            return answer
+
+        await super().run(dying, **rest)
+        raise LostError

@@ -76,9 +76,13 @@ async def test_issuance_gives_everybody_exactly_their_grams(floor: Floor) -> Non
     assert transaction.cause == {
         "batch": batch.code,
         "contribution": alice.id,
+        "issuer": transaction.cause["issuer"],
+        "report": REPORT.hash,
+        "content": issued.content,
         "credit": credit,
         "serials": str(alice.own.run),
     }
+    assert "ben" not in transaction.cause["issuer"]
     shares = [share async for share in floor.pooling.batches.stream_shares(batch.code)]
     assert [(name, share) for name, share, _ in shares] == [
         ("alice", pool[0]),
@@ -133,14 +137,21 @@ async def test_four_workers_at_once_do_everything_once(floor: Floor) -> None:
     assert await floor.audit() == []
 
 
-async def test_less_than_a_tonne_is_not_issued(floor: Floor) -> None:
-    await floor.rides("alice", 999)
-    batch = await floor.gathered()
-    await floor.verified(batch.code)
-    error = await floor.refused(
-        floor.pooling.batches.issue(BEN, batch.code, key=floor.key()), errors.BatchTooSmallError
-    )
-    assert error.message() == "999000 g were verified, which is less than a tonne; nothing can be issued"
+async def test_less_than_a_tonne_is_not_verified_but_rejected(floor: Floor) -> None:
+    batch, acts = await floor.tonne()
+    await floor.sampled(batch.code)
+    verifying = floor.pooling.verifying
+    for adjustments, grams in (([off(acts["alice"][0].id)], 750_000), ([share_off(10_000)], 0)):
+        asked = verifying.verify(VERA, batch.code, REPORT, adjustments, key=floor.key())
+        error = await floor.refused(asked, errors.BatchTooSmallError)
+        assert error.message() == (
+            f"{grams} g would be left, which is less than a tonne: nothing could be issued; reject the batch"
+        )
+    # Neither verdict stands: another may, or everything goes back.
+    await verifying.reject(VERA, batch.code, "不足一吨", key=floor.key())
+    await floor.pooling.batches.work_off()
+    assert await floor.quantified("alice", "bob", "carol") == [800 * KILO, 300 * KILO, 250 * KILO]
+    assert await floor.audit() == []
 
 
 async def test_a_key_takes_its_effect_once_and_another_payload_conflicts(floor: Floor) -> None:
@@ -167,10 +178,8 @@ async def test_a_key_takes_its_effect_once_and_another_payload_conflicts(floor: 
 
 
 async def test_what_was_not_issued_has_no_origin(floor: Floor) -> None:
-    batch, acts = await floor.tonne()
-    await floor.verified(batch.code, off(acts["alice"][0].id))
-    # 746 kg are left: nothing to issue.
-    await floor.refused(floor.pooling.batches.issue(BEN, batch.code, key=floor.key()), errors.BatchTooSmallError)
+    batch, _ = await floor.tonne()
+    await floor.verified(batch.code)
     assert await floor.pooling.origins.trace_serial(credit_asset(batch.code), 1) is None
 
 

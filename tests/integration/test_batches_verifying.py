@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from backend.identity.errors import ForbiddenError
-from backend.kernel.ids import ActionId
+from backend.kernel.ids import ActionId, CitizenId
 from backend.ledger.model import DEDUCTED, TransactionKind, pool_owner
 from backend.market.pooling import errors
 from backend.market.pooling.collections import POOLED_ACTS
@@ -155,13 +155,23 @@ async def test_a_verdict_takes_off_acts_and_shares_and_binds_the_rest(floor: Flo
         REPORT.hash,
     )
     assert await floor.pool(batch.code) == (1_332_540_000, 0)
+    assert verified.sample is not None
+    assert verdict.content == verified.sample.seed
     ledger = floor.services.ledger
     lines = await ledger.list_statement(_pool_account(batch), limit=2)
     taken = [await ledger.find_transaction(line.transaction) for line in reversed(lines)]
     assert [(one.kind, one.cause, one.postings[0].to_account) for one in taken if one] == [
         (
             TransactionKind.DEDUCT,
-            {"batch": batch.code, "adjustment": str(number), "reason": reason.value},
+            {
+                "batch": batch.code,
+                "adjustment": str(number),
+                "reason": reason.value,
+                "verifier": taken[0].cause["verifier"] if taken[0] else "",
+                "report": REPORT.hash,
+                "content": verdict.content,
+                "shares": verdict.shares,
+            },
             DEDUCTED,
         )
         for number, reason in ((1, AdjustmentReason.DUPLICATE_CLAIM), (2, AdjustmentReason.UNCERTAINTY))
@@ -189,10 +199,50 @@ async def test_opening_verifying_and_issuing_take_three(floor: Floor) -> None:
     second = await floor.gathered(ANN)
     await floor.rides("bob", 999, 2)
     second = await floor.gathered(ANN)
+    await floor.sampled(second.code)
     await verifying.verify(BOTH, second.code, REPORT, [], key=floor.key())
     await floor.refused(batches.issue(BOTH, second.code, key=floor.key()), errors.FourEyesError)
     await floor.refused(batches.issue(ANN, second.code, key=floor.key()), errors.FourEyesError)
     assert (await batches.issue(BEN, second.code, key=floor.key())).stage is BatchStage.ISSUING
+
+
+async def test_nobody_verifies_or_issues_what_they_gave_to(floor: Floor) -> None:
+    """Staff are citizens too: who has a part in a batch has an interest in what is said of it."""
+    for name in ("vera", "ben", "ann"):
+        await floor.services.identity.register_citizens({CitizenId(name): name})
+        await floor.agree(name)
+        await floor.rides(name, 600)
+    batch = await floor.gathered(ANN)
+    await floor.sampled(batch.code)
+    verifying = floor.pooling.verifying
+    asked = verifying.verify(VERA, batch.code, REPORT, [], key=floor.key())
+    await floor.refused(asked, errors.FourEyesError)
+    await verifying.verify(VICTOR, batch.code, REPORT, [], key=floor.key())
+    await floor.refused(floor.pooling.batches.issue(BEN, batch.code, key=floor.key()), errors.FourEyesError)
+    assert (await floor.pooling.batches.issue(BOTH, batch.code, key=floor.key())).stage is BatchStage.ISSUING
+
+
+async def test_a_verdict_needs_a_sample_of_what_the_batch_holds_now(floor: Floor) -> None:
+    await floor.rides("alice", 600, 600)
+    await floor.rides("bob", 300)
+    batch = await floor.gathered()
+    verifying = floor.pooling.verifying
+
+    async def refused() -> None:
+        asked = verifying.verify(VERA, batch.code, REPORT, [], key=floor.key())
+        error = await floor.refused(asked, errors.SampleNeededError)
+        assert error.message() == "no sample was drawn of what the batch holds now; draw one first"
+
+    await refused()
+    assert (await floor.sampled(batch.code)).sample is not None
+    await floor.pooling.batches.withdraw(citizen("bob"), batch.code, key=floor.key())
+    assert (await floor.get(batch.code)).sample is None
+    await refused()
+    drawn = (await floor.sampled(batch.code)).sample
+    verified = await verifying.verify(VERA, batch.code, REPORT, [], key=floor.key())
+    assert verified.verdict is not None
+    assert drawn is not None
+    assert (verified.sample, verified.verdict.content) == (drawn, drawn.seed)
 
 
 STAGES: list[tuple[str, BatchStage]] = [
@@ -247,6 +297,7 @@ async def test_an_empty_batch_is_neither_sampled_nor_verified(floor: Floor) -> N
 async def test_acts_that_are_not_in_the_batch_cannot_be_taken_off(floor: Floor) -> None:
     batch, acts = await floor.tonne()
     mine = acts["bob"][0].id
+    await floor.sampled(batch.code)
     for adjustments in ([off(ActionId("act_none"))], [off(mine), off(mine)]):
         asked = floor.pooling.verifying.verify(VERA, batch.code, REPORT, adjustments, key=floor.key())
         await floor.refused(asked, errors.NotInBatchError)

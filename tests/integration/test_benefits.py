@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from bson import Int64
 
-from backend.kernel.errors import IdempotencyConflictError, InvalidInputError
 from backend.kernel.ids import CitizenId
-from backend.ledger.errors import InsufficientFundsError
 from backend.ledger.model import (
     BENEFITS,
     CNY,
@@ -22,49 +20,30 @@ from backend.ledger.model import (
     Transaction,
     TransactionKind,
     account_of,
-    citizen_owner,
 )
 from backend.market.benefits.documents import PAYMENTS, ROUNDS
-from backend.market.benefits.errors import NoSharesError, RoundOpenError, RoundStageError
 from backend.market.benefits.model import RoundStage
 from backend.market.benefits.rules import Sharing, cut
 from backend.market.benefits.store import Shares
 from backend.market.pooling.collections import CONTRIBUTIONS
-from backend.market.pooling.errors import UnknownBatchError, WrongBatchStageError
-from backend.market.pooling.model import BatchCode, BatchStage, Benefit
-from backend.mongo.transactions import Transactions
-from tests.conftest import dump
-from tests.integration.banking import DAY, FAY, FRED
-from tests.integration.returning import CODE, POOL, Pool
-from tests.unit.rewards.trading import ROOT
+from backend.market.pooling.model import Benefit
+from tests.integration.banking import DAY, FRED
+from tests.integration.returning import OTHER, POOL, Dying, LostError, Pool, corrupt
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from backend.kernel.clock import ManualClock
-    from backend.kernel.errors import DomainError
     from backend.market.benefits.model import Share
-    from backend.mongo.transactions import Tx
     from backend.runtime import Services
 
 pytestmark = pytest.mark.anyio
-OTHER = BatchCode(f"{CODE}-b")
 
 
 @pytest.fixture
 def pool(services: Services) -> Pool:
     """A batch that is not issued yet."""
     return Pool(services)
-
-
-async def refused(pool: Pool, asked: Awaitable[Any], error: type[DomainError]) -> DomainError:
-    """Assert that this is refused and changes nothing; the refusal."""
-    before = await dump(pool.services)
-    with pytest.raises(error) as told:
-        await asked
-    assert type(told.value) is error
-    assert await dump(pool.services) == before
-    return told.value
 
 
 async def test_a_round_is_shared_by_grams_as_fen_or_as_points(pool: Pool) -> None:
@@ -135,33 +114,6 @@ async def test_shares_of_a_batch_are_no_shares_of_another(services: Services) ->
     assert await services.market.paying.work_off() == 2
     assert await first.money("alice", "bob") == [(10, 0), (0, 250)]
     assert await first.findings() == []
-
-
-class LostError(Exception):
-    """The process died."""
-
-
-class Dying(Transactions):
-    """Transactions of a process that dies at one of them: in its body, or after the commit before it hears of it."""
-
-    def __init__(self, services: Services, at: int, *, after_commit: bool) -> None:
-        super().__init__(services.database)
-        self.left = at
-        self.after_commit = after_commit
-
-    async def run(self, body: Callable[[Tx], Awaitable[Any]], **rest: Any) -> Any:
-        self.left -= 1
-        if self.left >= 0:
-            return await super().run(body, **rest)
-
-        async def dying(tx: Tx) -> Any:
-            answer = await body(tx)
-            if not self.after_commit:
-                raise LostError
-            return answer
-
-        await super().run(dying, **rest)
-        raise LostError
 
 
 def some_shares(count: int) -> dict[str, int | tuple[int, Benefit]]:
@@ -317,117 +269,16 @@ async def test_shares_that_changed_stop_the_round_and_hold_up_no_other(services:
     assert any("the shares give" in one for one in await first.findings())
 
 
-async def test_one_round_of_a_batch_at_a_time(pool: Pool) -> None:
-    await pool.issue({"alice": 1})
-    await pool.sell(100)
-    answers = await asyncio.gather(*(pool.proposed(10) for _ in range(4)), return_exceptions=True)
-    assert sorted(type(answer).__name__ for answer in answers) == ["Round", *["RoundOpenError"] * 3]
-    [one] = [answer for answer in answers if not isinstance(answer, BaseException)]
-    benefits = pool.services.market.benefits
-    await benefits.reject(FAY, one.id, "太少", key=pool.key())
-    second = await pool.approved(20)
-    await refused(pool, pool.proposed(10), RoundOpenError)
-    await refused(pool, benefits.reject(FRED, second.id, "x", key=pool.key()), RoundStageError)
-    await pool.services.market.paying.work_off()
-    assert (await pool.returned()).fen == 80
-    assert [one.number for one in [await pool.round(second)]] == [2]
-    assert await pool.findings() == []
-
-
-async def test_decisions_that_come_together_are_one(pool: Pool) -> None:
-    await pool.issue({"alice": 1})
-    await pool.sell(100)
-    one, benefits = await pool.proposed(), pool.services.market.benefits
-    asked: list[Awaitable[Any]] = [benefits.approve(who, one.id, key=pool.key()) for who in (FRED, ROOT)]
-    asked += [benefits.reject(who, one.id, "x", key=pool.key()) for who in (FRED, ROOT)]
-    answers = await asyncio.gather(*asked, return_exceptions=True)
-    assert sorted(type(answer).__name__ for answer in answers) == ["Round", *["RoundStageError"] * 3]
-
-
-async def test_keys_are_remembered_for_what_they_began_after_they_are_forgotten(pool: Pool) -> None:
-    await pool.issue({"alice": 1})
-    await pool.sell(100)
-    benefits = pool.services.market.benefits
-    made = await benefits.propose(FAY, CODE, 40, key="key-0001")
-    assert await benefits.propose(FAY, CODE, 40, key="key-0001") == made
-    await pool.services.database.raw["idempotency_keys"].delete_many({})
-    before = await dump(pool.services)
-    assert await benefits.propose(FAY, CODE, 40, key="key-0001") == made
-    assert await dump(pool.services) == before
-    await refused(pool, benefits.propose(FAY, CODE, 41, key="key-0001"), IdempotencyConflictError)
-
-
-async def test_what_cannot_be_shared_is_refused(pool: Pool) -> None:
-    await refused(pool, pool.proposed(5), UnknownBatchError)
-    await pool.issue({"alice": 1}, stage=BatchStage.ISSUING)
-    await refused(pool, pool.proposed(5), WrongBatchStageError)
-    await pool.services.database.update_one("market_batches", {}, {"$set": {"stage": "ISSUED"}})
-    lacking = await refused(pool, pool.proposed(), InsufficientFundsError)
-    assert (lacking.needed, lacking.available) == (1, 0)  # type: ignore[attr-defined]
-    await pool.sell(100)
-    lacking = await refused(pool, pool.proposed(101), InsufficientFundsError)
-    assert (lacking.needed, lacking.available) == (101, 100)  # type: ignore[attr-defined]
-    for fen in (0, -1, 10**13 + 1):
-        await refused(pool, pool.proposed(fen), InvalidInputError)
-    empty = Pool(pool.services, OTHER, 2, pool.keys)
-    await empty.issue({}, own={"erik": 5})
-    await empty.sell(10)
-    await refused(empty, empty.proposed(), NoSharesError)
-
-
-async def test_a_pool_that_spent_its_fen_before_the_approval_is_told_so(pool: Pool, clock: ManualClock) -> None:
-    await pool.issue({"alice": 1})
-    await pool.sell(100)
-    one = await pool.proposed()
-    reserved = Posting(from_account=account_of(POOL, CNY), to_account=EXCHANGE, asset=CNY, amount=1)
-    await pool.services.ledger.post(
-        Transaction(key="order-1", kind=TransactionKind.HOLD, postings=(reserved,), expires_at=clock.now() + DAY)
-    )
-    benefits = pool.services.market.benefits
-    await refused(pool, benefits.approve(FRED, one.id, key=pool.key()), InsufficientFundsError)
-
-
-FORGERIES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
-    "a part of more fen": (PAYMENTS.name, {"citizen": "alice"}, {"fen": Int64(34)}, "the shares give alice 33 fen"),
-    "a part of somebody else": (PAYMENTS.name, {"citizen": "alice"}, {"citizen": "zoe"}, "the shares give alice"),
-    "a part as points": (PAYMENTS.name, {"citizen": "alice"}, {"choice": "POINTS"}, "the shares give alice"),
-    "more points": (PAYMENTS.name, {"citizen": "bob"}, {"points": Int64(500)}, "gave 500 points"),
-    "another carry": (PAYMENTS.name, {"citizen": "bob"}, {"carry": Int64(1)}, "carries 1, not"),
-    "another transaction": (PAYMENTS.name, {"citizen": "bob"}, {"transaction": "tx_0"}, "another transaction"),
-    "a round of more fen": (ROUNDS.name, {"stage": "DONE"}, {"fen": Int64(101)}, "the shares give"),
-    "a round that says it paid more": (ROUNDS.name, {"stage": "DONE"}, {"paid.fen": Int64(99)}, "says that it paid"),
-    "a round that was rejected": (
-        ROUNDS.name,
-        {"stage": "DONE"},
-        {"stage": "REJECTED", "open_batch": None},
-        "the shares give nothing more",
-    ),
-    "a share of more grams": (CONTRIBUTIONS.name, {"citizen": "bob"}, {"pool.last": Int64(10**13)}, "the shares give"),
-}
-
-
-@pytest.mark.parametrize("name", FORGERIES)
-async def test_the_audit_finds_a_forged_record(pool: Pool, name: str) -> None:
-    await pool.issue({"alice": 1, "bob": (1, Benefit.POINTS), "carol": 1})
-    await pool.sell(100)
-    done = await pool.returned(99)
-    assert (done.paid.fen, await pool.findings()) == (66, [])
-    collection, query, change, finding = FORGERIES[name]
-    assert await pool.services.database.update_one(collection, query, {"$set": change})
-    assert any(finding in one for one in await pool.findings())
-
-
-async def test_the_audit_finds_payments_that_are_gone_and_benefits_without_one(pool: Pool) -> None:
-    await pool.issue({"alice": 1, "carol": 1})
-    await pool.sell(100)
-    await pool.returned(10)
-    purse = account_of(POOL, CNY)
-    mine = account_of(citizen_owner(CitizenId("alice")), CNY)
-    stray = Posting(from_account=purse, to_account=mine, asset=CNY, amount=5)
-    await pool.services.ledger.post(Transaction(key="stray", kind=TransactionKind.BENEFIT, postings=(stray,)))
-    [finding] = await pool.findings()
-    assert "is of no benefit payment" in finding
-    assert await pool.services.database.delete_one(PAYMENTS.name, {"citizen": "carol"})
-    findings = await pool.findings()
-    assert any("did not pay carol 5 fen" in one for one in findings)
-    assert len([one for one in findings if "is of no benefit payment" in one]) == 2
+async def test_a_round_that_cannot_be_read_holds_up_no_other(services: Services) -> None:
+    first = Pool(services)
+    second = Pool(services, OTHER, 2, first.keys)
+    await first.issue({"alice": 1})
+    await second.issue({"bob": 1})
+    await first.sell(10)
+    await second.sell(20)
+    one = await first.approved()
+    await second.approved()
+    await corrupt(services, ROUNDS.name, {"_id": one.id}, {"number": "first"})
+    assert await services.market.paying.work_off() == 1
+    assert await second.money("alice", "bob") == [(0, 0), (20, 0)]
+    assert f"benefit_rounds {one.id}: is not of the form of its collection" in await second.findings()

@@ -21,6 +21,7 @@ from backend.market.serials.store import SerialSheet, cause_of, list_ranges, ret
 from backend.mongo.transactions import Transactions
 from tests.conftest import dump
 from tests.floor import CREDIT, move
+from tests.integration.conftest import ALL_SHARDS
 from tests.integration.trading_floor import FOK, GTC, GTD, IOC, KG, TradingFloor, owner_named, works
 
 if TYPE_CHECKING:
@@ -50,13 +51,13 @@ async def test_a_bid_and_an_offer_that_cross_are_exchanged_at_the_price_of_the_o
     [offer] = await floor.match(offer)
     assert (offer.status, offer.sequence) == (OrderStatus.OPEN, 1)
     bid = await floor.buy("@steelworks", 4, 6_100)
-    # 4 kg at most for 6,100 fen/t are 24.4 fen, and half a per cent of that is less than a fen.
-    assert await floor.fen("@steelworks") == (10_000, 10_000 - 25)
+    # 4 kg at most for 6,100 fen/t are 24.4 fen, and half a per cent of that is rounded up to a fen.
+    assert await floor.fen("@steelworks") == (10_000, 10_000 - 26)
     bid, offer = await floor.match(bid, offer)
     assert (bid.status, bid.value_fen, bid.filled_g, bid.held) == (OrderStatus.FILLED, 24, 4 * KG, 0)
     assert (offer.status, offer.remaining_g, offer.value_fen) == (OrderStatus.OPEN, 6 * KG, 24)
     assert await floor.fills() == [(5_900, 4, 24)]
-    assert (await floor.fen("@steelworks"), await floor.fen("alice")) == ((9_976, 9_976), (24, 24))
+    assert (await floor.fen("@steelworks"), await floor.fen("alice")) == ((9_975, 9_975), (24, 24))
     assert (await floor.grams("@steelworks"), await floor.grams("alice")) == ((4 * KG, 4 * KG), (6 * KG, 0))
     assert await floor.findings() == []
 
@@ -73,7 +74,7 @@ async def test_what_does_not_wait_is_given_up(floor: TradingFloor) -> None:
         3 * KG,
     )
     assert (fok.status, fok.reason, fok.filled_g) == (OrderStatus.CANCELLED, EndReason.FOK_UNFILLABLE, 0)
-    assert await floor.fen("@steelworks") == (10_000 - 12, 10_000 - 12)
+    assert await floor.fen("@steelworks") == (10_000 - 13, 10_000 - 13)
     assert await floor.findings() == []
 
 
@@ -84,7 +85,7 @@ async def test_a_market_order_takes_what_the_band_allows(floor: TradingFloor) ->
     assert (bid.price_fen, bid.kind, bid.time_in_force) == (6_000, OrderKind.LIMIT, GTC)
     [bid] = await floor.match(await floor.cancel(bid))
     market = await floor.buy("@steelworks", 5, None)
-    assert (market.price_fen, market.held) == (6_600, 33)
+    assert (market.price_fen, market.held) == (6_600, 34)
     [market] = await floor.match(market)
     assert (market.filled_g, market.reason) == (4 * KG, EndReason.IOC_REST)
     assert await floor.fills() == [(6_000, 2, 12), (6_600, 2, 14)]
@@ -108,8 +109,8 @@ async def test_values_and_fees_are_exact_to_the_fen_whatever_the_parts(floor: Tr
     for _ in range(3):
         await floor.sell("whale", 300, 5_999)
     bid = await floor.buy("@steelworks", 900, 6_100)
-    # 5,490 fen at most, and half a per cent of it, rounded down.
-    assert bid.held == 5_490 + 27
+    # 5,490 fen at most, and half a per cent of it, rounded up.
+    assert bid.held == 5_490 + 28
     [bid] = await floor.match(bid)
     # 300 kg are 1,799.7 fen, 600 kg 3,599.4 fen, 900 kg 5,399.1 fen.
     assert [trade.value_fen for trade in await floor.trades()] == [1_800, 1_800, 1_800]
@@ -137,10 +138,11 @@ async def test_a_fill_can_be_worth_nothing_and_a_hold_used_up_before_its_order(f
     await floor.services.database.update_one(
         "market_instruments", {"_id": CREDIT}, {"$set": {"reference_fen": Int64(10)}}
     )
-    bid = await floor.buy("carol", 20, 10)
-    assert bid.held == 1
-    await floor.match()
     await floor.sell("alice", 4, 10)
+    await floor.match()
+    bid = await floor.buy("carol", 20, 10)
+    # One for the credits and one for the fee.
+    assert bid.held == 2
     [bid] = await floor.match(bid)
     assert (bid.held, bid.remaining_g, bid.value_fen) == (0, 16 * KG, 1)
     await floor.sell("bob", 4, 10)
@@ -148,7 +150,7 @@ async def test_a_fill_can_be_worth_nothing_and_a_hold_used_up_before_its_order(f
     assert [trade.value_fen for trade in await floor.trades()] == [1, 0]
     [bid] = await floor.match(await floor.cancel(bid))
     assert (bid.status, bid.filled_g) == (OrderStatus.CANCELLED, 8 * KG)
-    assert (await floor.fen("carol"), await floor.fen("bob")) == ((999, 999), (0, 0))
+    assert (await floor.fen("carol"), await floor.fen("bob")) == ((998, 998), (0, 0))
     assert await floor.findings() == []
 
 
@@ -193,11 +195,8 @@ async def test_an_order_whose_hold_the_book_has_freed_is_never_filled(floor: Tra
     """The matcher was away for months; the book has set free what had ended, and others traded on."""
     offer = await floor.sell("alice", 10, 6_000)
     await floor.match()
-    until = floor.clock.now() + timedelta(days=80)
-    await floor.services.database.update_one("market_orders", {"_id": offer.id}, {"$set": {"good_until": until}})
     floor.clock.current = offer.hold_until + timedelta(seconds=1)
-    for shard in range(64):
-        await floor.services.expiry.expire_due([shard])
+    await floor.services.expiry.expire_due(ALL_SHARDS)
     assert await floor.grams("alice") == (10 * KG, 10 * KG)
     [offer] = await floor.match(offer)
     assert (offer.status, offer.reason) == (OrderStatus.CANCELLED, EndReason.EXPIRED)
@@ -264,7 +263,7 @@ async def test_the_same_key_gives_the_same_order_as_it_stands_and_another_a_conf
 async def test_at_once_the_same_key_makes_one_order(floor: TradingFloor) -> None:
     made = await asyncio.gather(*(floor.buy("carol", 1, 6_000, key="the-same-key") for _ in range(8)))
     assert len({order.id for order in made}) == 1
-    assert await floor.fen("carol") == (1_000, 994)
+    assert await floor.fen("carol") == (1_000, 993)
 
 
 async def test_many_orders_at_once_are_placed_or_refused_one_by_one(floor: TradingFloor) -> None:
@@ -309,8 +308,8 @@ async def test_what_is_held_is_told_with_its_serials_cost_and_value(floor: Tradi
     await floor.match()
     [holding] = await floor.services.market.orders.list_holdings(owner_named("@steelworks"))
     assert (holding.grams, holding.available_g) == (8 * KG, 6 * KG)
-    # 23.6 and 24 fen were paid, 47.6 together; 8 kg at the last price of 6,000 are 48.
-    assert (holding.cost_fen, holding.value_fen) == (48, 48)
+    # 23.6 and 24 fen were paid, 47.6 together, and a fee of one; 8 kg at the last price of 6,000 are 48.
+    assert (holding.cost_fen, holding.value_fen) == (49, 48)
     assert holding.serials == await list_ranges(floor.services.database, owner_named("@steelworks"), CREDIT, limit=9)
     await floor.buy("carol", 2, 6_100)
     await floor.match()

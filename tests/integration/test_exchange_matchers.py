@@ -223,7 +223,7 @@ FORGED: dict[str, tuple[str, dict[str, Any]]] = {
     "a price": ("market_trades", {"price_fen": Int64(5_000)}),
     "a value": ("market_trades", {"value_fen": Int64(5)}),
     "a quantity": ("market_trades", {"quantity_g": Int64(9_000)}),
-    "a fee": ("market_trades", {"buyer_fee_fen": Int64(1)}),
+    "a fee": ("market_trades", {"buyer_fee_fen": Int64(2)}),
     "a number": ("market_trades", {"number": Int64(9)}),
     "serials": ("market_trades", {"serials": "1-1000"}),
     "a transaction": ("market_trades", {"transaction": "tx_none"}),

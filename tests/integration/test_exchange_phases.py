@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from backend.kernel.errors import BusyError
 from backend.ledger.model import credit_asset
 from backend.market.exchange.errors import (
     AlreadyListedError,
@@ -136,6 +137,26 @@ async def test_an_auction_of_staff_has_a_floor_and_takes_nothing_back(floor: Tra
     floor.clock.current = until
     await floor.services.market.exchange.matching.sweep()
     assert [(price, kg) for price, kg, _ in await floor.fills()] == [(5_850, 20), (5_850, 20)]
+    assert await floor.findings() == []
+
+
+async def test_an_auction_begins_once_the_one_before_it_is_executed(floor: TradingFloor) -> None:
+    """A matcher that looked at nothing of the first must still find out that its orders were collected."""
+    floor.clock.current = at(floor, 16)
+    until = at(floor, 17)
+    given: dict[str, Any] = {"floor_fen": None, "irrevocable": False}
+    await desk(floor).open_auction(ADMIN, CREDIT, until, **given, key="auction-0001")
+    for name, price in (("carol", 6_020), ("@steelworks", 6_010)):
+        await floor.buy(name, 10, price)
+    await floor.sell("alice", 20, 6_000)
+    floor.clock.current = until
+    before = await floor.instrument()
+    with pytest.raises(BusyError):
+        await desk(floor).open_auction(ADMIN, CREDIT, at(floor, 18), **given, key="auction-0002")
+    assert await floor.instrument() == before
+    await floor.services.market.exchange.matching.sweep()
+    await desk(floor).open_auction(ADMIN, CREDIT, at(floor, 18), **given, key="auction-0002")
+    assert len({price for price, _, _ in await floor.fills()}) == 1
     assert await floor.findings() == []
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from backend.market.exchange.book import Fill, Side
 from backend.market.exchange.book import Order as Entry
+from backend.market.exchange.matching import Size
 from tests.fault.test_redemption_kills import Mortal, outcome_of
 from tests.integration.test_exchange_matchers import another_process
 from tests.integration.trading_floor import FOK, GTC, IOC, KG, TradingFloor
@@ -100,6 +101,8 @@ def fill_of(trade: Trade) -> Fill:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_the_exchange_fills_what_the_reference_fills(services: Services, clock: ManualClock, seed: int) -> None:
+    # The third in rounds with room for little.
+    services.market.exchange.matching.size = Size(orders=5, moves=2) if seed == 3 else Size()
     floor = await TradingFloor(services, clock).open()
     for name in TRADERS:
         await floor.give_credits(name, 5_000 * KG)

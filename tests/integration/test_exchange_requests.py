@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +12,7 @@ from tests.integration.trading_floor import KG, TradingFloor
 
 if TYPE_CHECKING:
     from backend.kernel.clock import ManualClock
+    from backend.market.exchange.model import Order
     from backend.runtime import Services
 
 pytestmark = pytest.mark.anyio
@@ -50,10 +51,10 @@ async def test_amendments_exchange_what_is_held(floor: TradingFloor) -> None:
     # Fewer grams at the same price keep their place; another price does not.
     first = await floor.amend(first, kg=2)
     [first] = await floor.match(first)
-    assert (first.quantity_g, first.remaining_g, first.held, first.sequence) == (2 * KG, 2 * KG, 12, 1)
+    assert (first.quantity_g, first.remaining_g, first.held, first.sequence) == (2 * KG, 2 * KG, 13, 1)
     assert first.last_command is not None
     assert first.last_command.outcome is CommandOutcome.DONE
-    assert await floor.fen("carol") == (1_000, 988)
+    assert await floor.fen("carol") == (1_000, 987)
     await floor.sell("alice", 1, 6_000)
     first, second = await floor.match(first, second)
     assert (first.filled_g, second.filled_g) == (KG, 0)
@@ -97,7 +98,7 @@ async def test_requests_on_orders_that_nobody_saw_yet(floor: TradingFloor) -> No
     await floor.amend(dear, kg=500)
     given_up, changed, dear = await floor.match(given_up, changed, dear)
     assert (given_up.status, given_up.reason, given_up.sequence) == (OrderStatus.CANCELLED, EndReason.BY_OWNER, 0)
-    assert (changed.status, changed.quantity_g, changed.held) == (OrderStatus.OPEN, 2 * KG, 12)
+    assert (changed.status, changed.quantity_g, changed.held) == (OrderStatus.OPEN, 2 * KG, 13)
     assert dear.last_command is not None
     assert (dear.status, dear.quantity_g, dear.last_command.outcome) == (
         OrderStatus.OPEN,
@@ -129,4 +130,63 @@ async def test_a_cancellation_replaces_an_amendment_that_waits(floor: TradingFlo
     [bid] = await floor.match(bid)
     assert (bid.status, bid.reason, bid.quantity_g) == (OrderStatus.CANCELLED, EndReason.BY_OWNER, KG)
     assert await floor.fen("carol") == (1_000, 1_000)
+    assert await floor.findings() == []
+
+
+async def test_amendments_beyond_somebodys_means_stop_nobody(floor: TradingFloor) -> None:
+    """Twenty-five of them in one round, of one owner who has not a fen to spare."""
+    await floor.give_fen("poor", 7 * 25)
+    bids = [await floor.buy("poor", 1, 5_500) for _ in range(25)]
+    await floor.match()
+    _, free_fen = await floor.fen("poor")
+    for bid in bids:
+        await floor.amend(bid, kg=100)
+    ask, bid = await floor.sell("alice", 5, 6_000), await floor.buy("@steelworks", 5, 6_000)
+    ask, bid, *bids = await floor.match(ask, bid, *bids)
+    assert (ask.status, bid.status) == (OrderStatus.FILLED, OrderStatus.FILLED)
+    assert {one.last_command.outcome for one in bids if one.last_command} == {CommandOutcome.INSUFFICIENT_FUNDS}
+    assert {(one.status, one.quantity_g, one.command) for one in bids} == {(OrderStatus.OPEN, KG, None)}
+    assert (await floor.fen("poor"))[1] == free_fen
+    assert await floor.findings() == []
+
+
+async def test_another_limit_alone_does_not_open_again_what_was_filled_meanwhile(floor: TradingFloor) -> None:
+    bid = await floor.buy("carol", 10, 6_000)
+    await floor.match()
+    await floor.sell("alice", 6, 6_000)
+    [bid] = await floor.match(await floor.amend(bid, price_fen=6_010))
+    assert (bid.quantity_g, bid.filled_g, bid.remaining_g, bid.price_fen) == (10 * KG, 6 * KG, 4 * KG, 6_010)
+    [bid] = await floor.match(await floor.amend(bid, kg=1))
+    assert (bid.quantity_g, bid.remaining_g, bid.price_fen) == (7 * KG, KG, 6_010)
+    assert await floor.findings() == []
+
+
+async def test_what_is_asked_while_a_round_is_written_waits_for_the_next(floor: TradingFloor) -> None:
+    """The round itself is not thrown away: only the request is left to be done."""
+    bid = await floor.buy("carol", 2, 6_000)
+    asked: list[Order] = []
+
+    async def ask_late(*_: Any) -> None:
+        if not asked:
+            asked.append(await floor.cancel(bid))
+
+    matching = floor.services.market.exchange.matching
+    decided: list[Any] = []
+    found = matching._purses
+
+    async def purses_late(*given: Any) -> Any:
+        decided.append(given)
+        await ask_late()
+        return await found(*given)
+
+    matching._purses = purses_late  # type: ignore[assignment, method-assign]
+    taken = await matching._reads.take_fence(bid.instrument, "fence-of-this-test")
+    assert await matching._round(bid.instrument, taken.holder) == (1, True)
+    # One try; the order rests, and what was asked of it is queued still.
+    assert len(decided) == 1
+    seen = await floor.now(bid)
+    assert (seen.status, seen.sequence, seen.command is not None) == (OrderStatus.OPEN, 1, True)
+    assert await floor.findings() == []
+    [seen] = await floor.match(bid)
+    assert (seen.status, seen.reason, seen.queued_at) == (OrderStatus.CANCELLED, EndReason.BY_OWNER, None)
     assert await floor.findings() == []

@@ -27,7 +27,6 @@ from backend.market.funds.errors import (
     DepositStageError,
     DuplicateReferenceError,
     EnterpriseRegisteredError,
-    EnterpriseStageError,
     PayoutStageError,
     ReferenceChangedError,
     TooManyPayoutsError,
@@ -40,6 +39,7 @@ from backend.market.funds.model import (
     PayoutStage,
     account_of_owner,
 )
+from backend.market.funds.rules import pseudonym
 from backend.mongo.transactions import Transactions
 from tests.conftest import dump
 from tests.factories import adjustment
@@ -54,7 +54,6 @@ from tests.integration.banking import (
     FRED,
     ICBC,
     application,
-    firm,
     open_bank,
 )
 from tests.integration.conftest import ALL_SHARDS
@@ -183,7 +182,12 @@ async def test_what_is_asked_for_is_held_and_leaves_with_the_approval(bank: Bank
     assert paid.transaction is not None
     posted = await bank.services.ledger.find_transaction(paid.transaction)
     assert posted is not None
-    assert posted.cause == {"payout": paid.id, "reference": entry.reference}
+    assert posted.cause == {
+        "payout": paid.id,
+        "reference": entry.reference,
+        "proposer": pseudonym(paid.salt, "staff:fay"),
+        "approver": pseudonym(paid.salt, "staff:fred"),
+    }
     assert await bank.findings() == []
 
 
@@ -433,20 +437,3 @@ async def test_money_of_two_owners_does_not_mix(bank: Bank) -> None:
     payouts = bank.services.market.payouts
     mine = await payouts.list_payouts(BOB, OwnerId("citizen:bob"), None, limit=9, older=None, newer=None, newest=True)
     assert [one.id for one in mine] == [payout.id]
-
-
-async def test_a_suspended_enterprise_is_paid_neither_in_nor_out(bank: Bank) -> None:
-    enterprise = await bank.approved()
-    account = FundAccount(enterprise=enterprise)
-    await bank.deposited(account, 5_000)
-    waiting = await bank.proposed(bank.order(account))
-    await bank.step(enterprise, EnterpriseStep.SUSPEND, "核查中")
-    deposits, payouts = bank.services.market.deposits, bank.services.market.payouts
-    await bank.refused(bank.proposed(bank.order(account)), EnterpriseStageError)
-    await bank.refused(deposits.approve(FRED, waiting.id, key=bank.key()), EnterpriseStageError)
-    await bank.refused(payouts.request(firm(enterprise), 10, ICBC, key=bank.key()), EnterpriseStageError)
-    await bank.step(enterprise, EnterpriseStep.RESUME, "核查完毕")
-    await deposits.approve(FRED, waiting.id, key=bank.key())
-    await payouts.request(firm(enterprise), 15_000, ICBC, key=bank.key())
-    assert await bank.money(enterprise_owner(enterprise)) == (15_000, 15_000)
-    assert await bank.findings() == []

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bson import Int64
 
 from backend.identity.errors import ForbiddenError
 from backend.kernel.errors import IdempotencyConflictError, InvalidInputError
@@ -23,7 +24,7 @@ from tests.conftest import dump
 from tests.factories import ADMIN, citizen, partner
 from tests.fault.test_redemption_kills import Mortal
 from tests.floor import CREDIT
-from tests.integration.trading_floor import REFERENCE_FEN, TradingFloor, works
+from tests.integration.trading_floor import OPEN, REFERENCE_FEN, TradingFloor, works
 from tests.simulation.chance import IS_NIGHTLY
 
 if TYPE_CHECKING:
@@ -295,3 +296,93 @@ async def test_a_neutralisation_that_says_what_is_not_so_is_found(floor: Trading
     assert await findings(floor.services) == []
     await floor.services.database.delete_one("market_certificates", {})
     assert f"neutralisation {done.id}: is retired without a certificate" in await findings(floor.services)
+
+
+ENDED, OPEN_AT = {"ended_at": None}, {"made_at": OPEN + timedelta(days=9)}
+FORGED_RETIRED: dict[str, dict[str, Any]] = {
+    "payload": {"payload": "0" * 64},
+    "owner": {"owner": "enterprise:others"},
+    "people": {"legs.0.people": Int64(277)},
+    "kilometres": {"legs.0.km": Int64(2)},
+    "origin": {"legs.0.origin": "Nanjing"},
+    "return": {"legs.0.is_return": True},
+    "mode": {"legs.0.mode": "BUS"},
+    "days": {"days": Int64(2)},
+    "price": {"max_price_fen": Int64(REFERENCE_FEN + 1)},
+    "who was named": {"named_beneficiary.name": "Others"},
+    "holdings": {"uses_holdings": True},
+    "what is bought": {"to_buy_g": Int64(TOTAL_G - 1_000)},
+    "what was bought": {"bought_g": Int64(TOTAL_G + 1_000)},
+    "order": {"order": "ord_none"},
+    "no order": {"order": None},
+    "certificate": {"certificate": "crt_" + "0" * 32},
+    "failure": {"failure": "X"},
+    "not ended": ENDED,
+    "begun after its end": OPEN_AT,
+    "a mode that is none": {"legs.0.mode": "ROCKET"},
+    "a mode without a factor": {"legs.0.mode": "FLIGHT"},
+    "nobody": {"legs": []},
+}
+FORGED_FAILED: dict[str, dict[str, Any]] = {
+    "owner": {"owner": "enterprise:others"},
+    "event": {"event.name_zh": "别的活动"},
+    "place": {"event.place": "南京"},
+    "day": {"event.day": "2026-11-09"},
+    "credit": {"credit": "credit:none"},
+    "beneficiary": {"beneficiary.name": "Others"},
+    "statement": {"statement": "x"},
+    "named": {"is_named": True},
+    "total": {"total_g": Int64(TOTAL_G - 1_000), "to_buy_g": Int64(TOTAL_G - 1_000)},
+    "stage": {"stage": "BOUGHT"},
+    "what was bought": {"bought_g": Int64(1)},
+    "no failure": {"failure": None},
+    "another failure": {"failure": "EXPIRED"},
+    "not ended": ENDED,
+    "factors that are none": {"legs.0.people": "many"},
+}
+
+
+async def forge(floor: TradingFloor, one: Neutralisation, changes: dict[str, Any]) -> list[str]:
+    """What is found where these fields are changed, which then are as they were."""
+    raw = floor.services.database.raw["market_neutralisations"]
+    [kept] = await raw.find({"_id": one.id}).to_list()
+    await raw.update_one({"_id": one.id}, {"$set": changes}, bypass_document_validation=True)
+    found = await findings(floor.services)
+    await raw.replace_one({"_id": one.id}, kept)
+    return [finding for finding in found if one.id in finding]
+
+
+async def test_each_forged_field_is_found(floor: TradingFloor) -> None:
+    await floor.sell("alice", 100)
+    done = await go_on(floor, await neutralise(floor))
+    failed = await go_on(floor, await neutralise(floor, "neutral-0002", max_price_fen=5_900))
+    assert (done.stage, failed.stage) == (NeutralStage.RETIRED, NeutralStage.FAILED)
+    assert await findings(floor.services) == []
+    unnoticed = [name for name, changes in FORGED_RETIRED.items() if not await forge(floor, done, changes)]
+    unnoticed += [name for name, changes in FORGED_FAILED.items() if not await forge(floor, failed, changes)]
+    assert unnoticed == []
+    assert await findings(floor.services) == []
+
+
+async def test_one_that_cannot_go_on_holds_up_no_other(floor: TradingFloor) -> None:
+    """Neither one that breaks when it is worked on, nor one that cannot even be read."""
+    await floor.sell("alice", 120)
+    poisoned, unread, sound = [await neutralise(floor, f"neutral-{number:04}") for number in range(3)]
+    await floor.match()
+    raw = floor.services.database.raw["market_neutralisations"]
+    for one, forged in ((poisoned, {"owner": "robot:x"}), (unread, {"legs.0.mode": "ROCKET"})):
+        await raw.update_one({"_id": one.id}, {"$set": forged}, bypass_document_validation=True)
+    floor.clock.advance(CLAIM)
+    assert await floor.services.market.neutrality.work_off() == 1
+    found = await floor.services.market.neutrality.find(works(), sound.id)
+    assert found is not None
+    assert found.stage is NeutralStage.RETIRED
+
+
+async def test_a_beneficiary_is_kept_in_one_spelling(floor: TradingFloor) -> None:
+    await floor.sell("alice", 100)
+    begun = await neutralise(floor, beneficiary=Beneficiary(" Steelworks ", "钢铁厂 "))
+    assert begun.beneficiary == Beneficiary("Steelworks", "钢铁厂")
+    again = await neutralise(floor, beneficiary=Beneficiary("Steelworks", "钢铁厂"))
+    assert (again.id, again.payload) == (begun.id, begun.payload)
+    assert await findings(floor.services) == []

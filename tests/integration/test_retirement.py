@@ -212,6 +212,15 @@ async def test_what_an_order_holds_is_not_retired(services: Services) -> None:
     assert (await audited(services)).findings == []
 
 
+@pytest.mark.parametrize("pool", ["", " ", "x" * 200, "a\x00b", "../etc"])
+async def test_what_is_no_pool_is_refused(services: Services, pool: str) -> None:
+    before = await dump(services)
+    with pytest.raises(InvalidInputError) as refused:
+        await services.market.retirement.retire(ADMIN, asking(), key="retire-0001", pool=pool)
+    assert refused.value.field == "pool"
+    assert await dump(services) == before
+
+
 async def test_credits_of_others_are_not_retired(services: Services) -> None:
     await give_credits(services, ALICE, 5_000)
     with pytest.raises(InsufficientCreditsError) as refused:
@@ -315,6 +324,11 @@ FORGED: dict[str, dict[str, Any]] = {
     "another credit": {"credit": "credit:other"},
     "another transaction": {"transaction": "tx_" + "0" * 32},
 }
+# What the register says besides, which neither book nor serials know.
+FORGED_BESIDE: dict[str, dict[str, Any]] = {
+    "other names to be looked for": {"sought": ["nobody"]},
+    "no name to be looked for": {"sought": []},
+}
 
 
 @pytest.mark.parametrize("name", FORGED)
@@ -329,12 +343,39 @@ async def test_a_forged_certificate_is_found(services: Services, name: str) -> N
     assert (await audited(services)).findings != []
 
 
+@pytest.mark.parametrize("name", FORGED_BESIDE)
+async def test_a_certificate_that_is_looked_for_otherwise_is_found(services: Services, name: str) -> None:
+    await give_credits(services, ALICE, 5_000)
+    made = await services.market.retirement.retire(citizen(), asking(), key="retire-0001")
+    await services.database.update_one("market_certificates", {"_id": made.id}, {"$set": FORGED_BESIDE[name]})
+    assert (await audited(services)).findings == [f"certificate {made.id}: is looked for by other names than it bears"]
+
+
+UNREADABLE: dict[str, dict[str, Any]] = {
+    "a purpose that is none": {"purpose": "FUN"},
+    "no beneficiary": {"beneficiary": None},
+    "a beneficiary of another form": {"beneficiary": {"nom": "x"}},
+    "a time that is none": {"at": "yesterday"},
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+async def test_a_certificate_that_cannot_be_read_is_named(services: Services, name: str) -> None:
+    await give_credits(services, ALICE, 5_000)
+    made = await services.market.retirement.retire(citizen(), asking(), key="retire-0001")
+    forged = {"$set": UNREADABLE[name]}
+    raw = services.database.raw["market_certificates"]
+    await raw.update_one({"_id": made.id}, forged, bypass_document_validation=True)
+    findings = (await audited(services)).findings
+    assert any(finding.startswith(f"market_certificates {made.id}: ") for finding in findings), findings
+
+
 async def test_serials_that_are_none_are_found(services: Services) -> None:
     await give_credits(services, ALICE, 5_000)
     made = await services.market.retirement.retire(citizen(), asking(), key="retire-0001")
     await services.database.update_one("market_certificates", {"_id": made.id}, {"$set": {"serials": "1000-1"}})
     findings = (await audited(services)).findings
-    assert f"certificate {made.id}: cannot be read: no ranges of serials: '1000-1'" in findings
+    assert f"market_certificates {made.id}: cannot be read: no ranges of serials: '1000-1'" in findings
 
 
 async def test_a_retirement_without_certificate_is_found(services: Services) -> None:

@@ -11,6 +11,7 @@ from backend.identity.model import Principal, PrincipalKind
 from backend.ledger.audit.whole import audit_ledger
 from backend.ledger.model import CNY, OwnerId, citizen_owner, enterprise_owner
 from backend.market.exchange.book import Side, TimeInForce
+from backend.market.exchange.candle_invariants import audit_candles
 from backend.market.exchange.invariants import audit_exchange
 from backend.market.exchange.model import Amending, OrderKind, Placing
 from backend.market.serials.invariants import audit_serials
@@ -57,6 +58,8 @@ class TradingFloor:
     async def open(self, *, reference_fen: int = REFERENCE_FEN) -> TradingFloor:
         """Let the clock stand in a session and list the instrument, of which nobody has more than a gram yet."""
         self.clock.current = OPEN
+        # What is shown is of this very moment.
+        self.services.market.exchange.data.shown_for_s = 0
         await self.give_credits("founder", 1)
         await self.services.market.exchange.desk.list_instrument(ADMIN, CREDIT, reference_fen, key=self.key())
         return self
@@ -168,4 +171,5 @@ async def findings(services: Services) -> list[str]:
         audit = await audit_ledger(snapshot, policy=services.programme.points_policy)
         await audit_serials(snapshot, audit)
         await audit_exchange(snapshot, audit)
+        await audit_candles(snapshot, audit, services.programme.zone)
     return audit.findings

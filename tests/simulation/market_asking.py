@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backend.market.pooling.model import Benefit
+    from backend.runtime import Services
     from tests.simulation.market_model import Model
     from tests.simulation.market_real import RealMarket
 
@@ -55,7 +56,7 @@ class Asking(RuleBasedStateMachine):
             model_call(told)
         except ValueError as refusal:
             refused = refusal.args
-        assert (told if isinstance(told, tuple) else ()) == refused
+        assert (told if isinstance(told, tuple) else ()) == refused, (told, refused)
         return None if refused else told
 
     @property
@@ -112,10 +113,13 @@ class Asking(RuleBasedStateMachine):
         acts = sorted(act.id for given in self.model.batches[code].acts.values() for act in given)
         chosen: list[Any] = [acts[one % len(acts)] for one in named if acts]
         adjustments = [*map(off, chosen), *map(share_off, shares_bps)]
-        self.check(
-            lambda _: self.model.verify(code, str(by), chosen, shares_bps),
-            lambda one: one.market.pooling.verifying.verify(by, code, REPORT, adjustments, key=key),
-        )
+        drawing = self.key()
+
+        async def ask(one: Services) -> Any:
+            await one.market.pooling.verifying.draw_sample(by, code, 2, key=drawing)
+            return await one.market.pooling.verifying.verify(by, code, REPORT, adjustments, key=key)
+
+        self.check(lambda _: self.model.verify(code, str(by), chosen, shares_bps), ask)
 
     def issue(self, pick: int, *, is_other: bool) -> None:
         code, key, by = self.some_batch(pick), self.key(), (BOTH if is_other else BEN)
@@ -200,7 +204,14 @@ class Asking(RuleBasedStateMachine):
     def compare(self) -> None:
         owners = [*self.owners, *self.pools]
         held = self.real.held(owners)
-        assert held == self.expected(owners)
+        expected = self.expected(owners)
+        differing = [
+            (name, place, held[name].get(place), expected[name].get(place))
+            for name in expected
+            for place in held[name].keys() | expected[name].keys()
+            if held[name].get(place) != expected[name].get(place)
+        ]
+        assert differing == [], differing
 
     def expected(self, owners: list[str]) -> dict[str, Any]:
         model = self.model

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from backend.market.settings import MarketSettings
 
 GRAM_MG, FEN = 1_000, 100
+BOUND = {"VERIFIED", "ISSUING", "ISSUED"}
 
 
 def shared(total: int, weights: Sequence[int]) -> list[int]:
     """A whole in proportion to weights: everybody the whole part, what is left to the largest remainders in order."""
-    whole = sum(weights)
-    parts = [total * weight // whole if whole else 0 for weight in weights]
+    # Of nothing at all everybody gets nothing.
+    whole = sum(weights) or 1
+    parts = [total * weight // whole for weight in weights]
     for place in sorted(range(len(weights)), key=lambda n: -(total * weights[n] % whole))[: total - sum(parts)]:
         parts[place] += 1
     return parts
@@ -35,7 +37,7 @@ def shared(total: int, weights: Sequence[int]) -> list[int]:
 
 @dataclass
 class Batch:
-    """``acts`` are those given, by citizen; ``choices`` how each wants to be paid."""
+    """``acts`` are those given, by citizen, ``given`` since when; ``choices`` how each wants to be paid."""
 
     opener: str
     since: datetime
@@ -45,6 +47,7 @@ class Batch:
     acts: dict[str, list[Act]] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
+    given: dict[str, datetime] = field(default_factory=dict)
     split: dict[str, tuple[int, int]] = field(default_factory=dict)
     verifier: str = ""
     by_act: Counter[str] = field(default_factory=Counter)
@@ -66,6 +69,20 @@ class Batch:
             for one, acts in self.acts.items()
         }
         return given | {one: (why,) for one, why in self.left.items()}
+
+
+def weigh(batch: Batch, by_act: Counter[str], pro_rata: int) -> list[tuple[str, int, int, int]]:
+    """By contributor: milligrams that no act's deduction took, what of them goes pro rata, whole grams that stay."""
+    citizens = sorted(batch.acts)
+    lefts = [batch.mg(citizen) - by_act[citizen] for citizen in citizens]
+    offs = shared(pro_rata, lefts)
+    lines = zip(citizens, lefts, offs, strict=True)
+    return [(citizen, left, off, (left - off) // GRAM_MG) for citizen, left, off in lines]
+
+
+def whole_tonnes(lines: Sequence[tuple[str, int, int, int]]) -> int:
+    """Grams that can be issued."""
+    return sum(line[3] for line in lines) // TONNE * TONNE
 
 
 @dataclass(frozen=True)
@@ -97,7 +114,7 @@ class Model(Trading):
         begin, end = (datetime.combine(day, time(), self.zone).astimezone(UTC) for day in (since, until))
         self.batches[code] = Batch(opener, begin, end, since.year)
 
-    def gather(self, code: str) -> None:
+    def gather(self, code: str, now: datetime) -> None:
         batch = self.batches[code]
         pooled = {act.id for one in self.batches.values() for acts in one.acts.values() for act in acts}
         for citizen in sorted(self.consents):
@@ -109,23 +126,34 @@ class Model(Trading):
                     break
                 given.append(act)
             if given:
-                elsewhere = sum(
-                    one.split[citizen][0]
-                    for one in self.batches.values()
-                    if one is not batch and one.vintage == batch.vintage and citizen in one.acts
-                )
                 mg = sum(act.mg for act in given)
-                pool = min(mg, max(self.settings.aggregation_threshold_g * GRAM_MG - elsewhere, 0))
-                batch.acts[citizen], batch.split[citizen] = given, (pool, mg - pool)
+                batch.acts[citizen], batch.given[citizen] = given, now
+                self.split_again(citizen, batch.vintage)
                 batch.choices[citizen] = self.consents[citizen]
                 self.mg.update({f"citizen:{citizen}": -mg, f"pool:{code}": mg})
         batch.stage = "GATHERED"
+
+    def split_again(self, citizen: str, vintage: int) -> None:
+        """What was given first is the pool's up to the threshold; behind a verdict nothing changes any more."""
+        mine = [
+            (one.given[citizen], code, one)
+            for code, one in self.batches.items()
+            if one.vintage == vintage and citizen in one.acts
+        ]
+        left = self.settings.aggregation_threshold_g * GRAM_MG
+        left -= sum(one.split[citizen][0] for _, _, one in mine if one.stage in BOUND)
+        for _, _, one in sorted(mine, key=lambda place: place[:2]):
+            if one.stage not in BOUND:
+                mg = one.mg(citizen)
+                one.split[citizen] = pool, _ = min(mg, max(left, 0)), mg - min(mg, max(left, 0))
+                left -= pool
 
     def give_back(self, code: str, citizen: str, why: str) -> None:
         batch = self.batches[code]
         self.mg.update({f"citizen:{citizen}": batch.mg(citizen), f"pool:{code}": -batch.mg(citizen)})
         batch.left[citizen] = why
         del batch.acts[citizen]
+        self.split_again(citizen, batch.vintage)
 
     def withdraw(self, citizen: str, code: str) -> None:
         batch = self.batches[code]
@@ -146,35 +174,33 @@ class Model(Trading):
         demand(batch.opener != by, "FOUR_EYES")
         sizes = {act.id: (citizen, act.mg) for citizen, given in batch.acts.items() for act in given}
         demand(set(acts) <= set(sizes) and len(set(acts)) == len(acts), "NOT_IN_BATCH")
+        by_act: Counter[str] = Counter()
         for act in acts:
-            batch.by_act[sizes[act][0]] += sizes[act][1]
-        left = sum(map(batch.mg, batch.acts)) - batch.by_act.total()
+            by_act[sizes[act][0]] += sizes[act][1]
+        left, pro_rata = sum(map(batch.mg, batch.acts)) - by_act.total(), 0
         for bps in shares_bps:
-            batch.pro_rata += up((left - batch.pro_rata) * bps, BPS)
-        self.mg[f"pool:{code}"] -= batch.by_act.total() + batch.pro_rata
-        batch.stage, batch.verifier = "VERIFIED", by
+            pro_rata += up((left - pro_rata) * bps, BPS)
+        demand(whole_tonnes(weigh(batch, by_act, pro_rata)), "BATCH_TOO_SMALL")
+        self.mg[f"pool:{code}"] -= by_act.total() + pro_rata
+        batch.stage, batch.verifier, batch.by_act, batch.pro_rata = "VERIFIED", by, by_act, pro_rata
 
     def issue(self, code: str, by: str) -> None:
         batch = self.batches[code]
         demand(batch.stage == "VERIFIED", "BATCH_STAGE")
         demand(by not in {batch.opener, batch.verifier}, "FOUR_EYES")
-        citizens = sorted(batch.acts)
-        lefts = [batch.mg(citizen) - batch.by_act[citizen] for citizen in citizens]
-        offs = shared(batch.pro_rata, lefts)
-        grams = [(left - off) // GRAM_MG for left, off in zip(lefts, offs, strict=True)]
-        whole = sum(grams) // TONNE * TONNE
-        demand(whole, "BATCH_TOO_SMALL")
-        for citizen, left, off, got in zip(citizens, lefts, offs, shared(whole, grams), strict=True):
+        lines = weigh(batch, batch.by_act, batch.pro_rata)
+        issued = shared(whole_tonnes(lines), [line[3] for line in lines])
+        for (citizen, left, off, _), got in zip(lines, issued, strict=True):
             pool, own = batch.split[citizen]
             mine = got * own // (pool + own)
             batch.parts[citizen] = batch.by_act[citizen] + off, left - off - got * GRAM_MG, got - mine, mine
         batch.stage = "ISSUING"
 
-    def work_off(self) -> None:
+    def work_off(self, now: datetime) -> None:
         """The worker of batches."""
-        for code, batch in self.batches.items():
+        for code, batch in sorted(self.batches.items()):
             if batch.stage == "GATHERING":
-                self.gather(code)
+                self.gather(code, now)
             elif batch.stage == "CANCELLING":
                 for citizen in sorted(batch.acts):
                     self.give_back(code, citizen, "RETURNED")

@@ -20,8 +20,10 @@ from backend.kernel.ids import CitizenId
 from backend.kernel.units import MG_PER_GRAM
 from backend.ledger.model import CNY, POINTS, QUANTIFIED, is_credit
 from backend.market.benefits.invariants import audit_benefits
+from backend.market.exchange.candle_invariants import audit_candles
 from backend.market.exchange.documents import instrument_from_document, order_from_document
 from backend.market.exchange.invariants import audit_exchange
+from backend.market.exchange.matching import Size
 from backend.market.exchange.trade_documents import trade_from_document
 from backend.market.funds.invariants import audit_funds
 from backend.market.funds.model import FundAccount
@@ -156,6 +158,7 @@ class RealMarket:
         self.run(put())
         for services in self.both:
             services.market.exchange.matching._floors.clear()
+            services.market.pooling.issuing._laid_out = "", []
         self.turn = 0
 
     def held(self, owners: Sequence[str]) -> dict[str, Any]:
@@ -215,10 +218,14 @@ async def outcome_of(mortal: Mortal) -> Any:
 
 async def findings(services: Services, *, of_acts: bool = True) -> list[str]:
     """What the auditors of acts (where they are what was earned for), book and every room of the market find."""
-    audit = await (audit_books(services) if of_acts else factories.replay(services))
+    if of_acts:
+        return (await audit_books(services)).findings
+    audit = await factories.replay(services)
     async with services.database.snapshot() as snapshot:
         for room in ROOMS:
             await room(snapshot, audit)
+        await audit_candles(snapshot, audit, services.programme.zone)
+        await services.market.pooling.auditing.check(snapshot, audit)
     return audit.findings
 
 
@@ -316,6 +323,8 @@ def open_markets(chosen: Settings, *names: str) -> Iterator[RealMarket]:
                 services.market.pooling.gathering.acts_of_one = 2
                 services.market.pooling.issuing.shares_at_once = 2
                 services.market.paying._batch_size = 1
+            # And a process whose rounds have room for next to nothing.
+            both[1].market.exchange.matching.size = Size(orders=3, moves=2)
             yield real
             runner.run(both[0].database.client.drop_database(chosen.database))
         finally:

@@ -6,12 +6,13 @@ Serials are stretches side by side; what is held follows from orders and payouts
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from backend.market.exchange.book import Fill, Outcome, Side, TimeInForce
-from tests.simulation.market_values import BPS, Instrument, Order, Register, up
+from tests.simulation.market_values import BPS, Instrument, Order, Register, Wish, up
 from tests.simulation.reference import demand
 from tests.unit.market.reference_market import accepts
 
@@ -39,6 +40,8 @@ class Trading:
         self.overdue: list[tuple[str, str, int, datetime]] = []
         # Orders whose holds the book has set free while no matcher came to end them.
         self.lapsed: set[str] = set()
+        # Orders whose holds were over when they were to be filled.
+        self.lost: set[str] = set()
 
     # What is whose, and when
 
@@ -151,7 +154,11 @@ class Trading:
     ) -> Order:
         """An order; without a price it takes what the day's band allows."""
         demand(credit in self.instruments, "UNKNOWN_INSTRUMENT")
+        demand(side is Side.SELL or not owner.startswith("pool:"), "POOL_BUYS")
         phase = self.demand_trading(credit, now)
+        demand(
+            until is None or not self.auction(credit, now)[1] or until >= self.phase(credit, now)[1], "INVALID_INPUT"
+        )
         demand(phase not in CALLS or not (price is None or tif in AT_ONCE), "LIMIT_ONLY")
         self.demand_quantity(owner, grams)
         if price is None:
@@ -160,7 +167,7 @@ class Trading:
             self.demand_price(credit, price, now)
         ends = until or (now + timedelta(minutes=5) if tif in AT_ONCE else self.midnight(now, self.settings.order_days))
         order = Order(id_, owner, credit, side, price, grams, tif, ends, grams, now)
-        demand(phase not in CALLS or not self.crosses_own(order, self.orders.values()), "SELF_TRADE")
+        demand(phase not in CALLS or not self.crosses_own(order, price, self.orders.values()), "SELF_TRADE")
         needs, available = order.needs(self.most_bps), self.available(owner, order.asset)
         if needs > available:
             raise ValueError("INSUFFICIENT_MONEY" if side is Side.BUY else "TOO_FEW_CREDITS", needs, available)
@@ -173,20 +180,20 @@ class Trading:
         return max(self.settings.maker_fee_bps, self.settings.taker_fee_bps)
 
     @staticmethod
-    def crosses_own(order: Order, others: Iterable[Order]) -> bool:
+    def crosses_own(order: Order, price: int, others: Iterable[Order]) -> bool:
         return any(
             other.is_open
             and (other.owner, other.credit) == (order.owner, order.credit)
             and other.side is not order.side
-            and accepts(order.entry, other.price)
+            and accepts(order.entry._replace(price_fen=price), other.price)
             for other in others
         )
 
-    def ask(self, id_: str, by: str, wish: tuple[str, int, int], now: datetime) -> None:
-        """Cancel or amend; ``by`` an owner, or ``staff``."""
+    def ask(self, id_: str, by: str, wish: Wish, now: datetime) -> None:
+        """Cancel, or amend what is given; ``by`` an owner, or ``staff``."""
         order = self.orders[id_]
         is_staff = by == "staff" and not order.owner.startswith("pool:")
-        kind, price, grams = ("STAFF", 0, 0) if is_staff and wish[0] == "CANCEL" else wish
+        kind, price, grams = ("STAFF", None, None) if is_staff and wish[0] == "CANCEL" else wish
         mine = by in {order.owner, "staff"} and (kind != "AMEND" or not is_staff)
         demand(mine, "UNKNOWN_ORDER")
         demand(order.is_open, "ORDER_CLOSED")
@@ -196,27 +203,49 @@ class Trading:
         if kind == "AMEND":
             demand(order.tif not in AT_ONCE, "INVALID_INPUT")
             self.demand_trading(order.credit, now)
-            self.demand_quantity(order.owner, grams)
-            self.demand_price(order.credit, price, now)
+            if grams is not None:
+                self.demand_quantity(order.owner, grams)
+            self.demand_price(order.credit, order.price if price is None else price, now)
         order.wish, order.queued = (kind, price, grams), order.queued or now
 
     # The matcher
 
     def match(self, now: datetime) -> None:
-        for credit, instrument in self.instruments.items():
-            mine = [one for one in self.orders.values() if one.credit == credit and one.is_open]
-            for order in mine:
-                if order.ends <= now:
-                    self.finish(order, "CANCELLED", "EXPIRED", now)
-            for order in sorted((one for one in mine if one.queued), key=lambda one: (one.queued, one.id)):
-                if instrument.halted and not (order.wish and order.wish[0] != "AMEND"):
-                    continue
-                if not instrument.halted and order.queued:
-                    self.advance(credit, min(order.queued, now), now)
-                if order.is_open:
-                    self.take(order, instrument, now)
+        """Match everything; what was to be filled by a hold that is over ends before anything else happens."""
+        for credit in sorted(self.instruments):
+            self.lost = set[str]()
+            is_sound = False
+            while not is_sound:
+                mine = [one for one in self.orders.values() if one.credit == credit and one.is_open]
+                before = copy.deepcopy(self.__dict__) if any(one.hold_ends <= now for one in mine) else self.__dict__
+                known = set(self.lost)
+                self.match_one(credit, mine, now)
+                is_sound = self.lost == known
+                if not is_sound:
+                    self.__dict__ = before | {"lost": self.lost}
+
+    def match_one(self, credit: str, mine: list[Order], now: datetime) -> None:
+        """What was queued and what ended, as if everything had been done in its time."""
+        instrument = self.instruments[credit]
+        for order in mine:
+            if order.id in self.lost and order.status == "OPEN":
+                self.finish(order, "CANCELLED", "HOLD_LOST", now)
+        turns = [(one.ends, 0, one.id) for one in mine if one.ends <= now]
+        turns += [
+            (one.queued, 1, one.id)
+            for one in mine
+            if one.queued and not (instrument.halted and (one.wish is None or one.wish[0] == "AMEND"))
+        ]
+        for moment, is_request, id_ in sorted(turns):
             if not instrument.halted:
-                self.advance(credit, now, now)
+                self.advance(credit, moment, now)
+            order = self.orders[id_]
+            if order.is_open and is_request:
+                self.take(order, instrument, now)
+            elif order.is_open:
+                self.finish(order, "CANCELLED", "EXPIRED", now)
+        if not instrument.halted:
+            self.advance(credit, now, now)
 
     def advance(self, credit: str, moment: datetime, now: datetime) -> None:
         """Let calls end and days begin as they had by then."""
@@ -255,59 +284,76 @@ class Trading:
                 side[:1] = [side[0]._replace(remaining_g=rest)] if rest else []
             first, second = sorted((buy, sell), key=lambda one: one.sequence)
             self.fill(instrument, Fill(first.id, second.id, price, grams), None, now)
+        while buys and sells and buys[0].price_fen >= sells[0].price_fen:
+            later = max(buys[0], sells[0], key=lambda one: one.sequence)
+            self.finish(self.orders[later.id], "CANCELLED", "BELOW_FLOOR", now)
         instrument.call, book.collects = None, False
 
     def take(self, order: Order, instrument: Instrument, now: datetime) -> None:
         """Do what the order waits for."""
         wish, order.wish, order.queued = order.wish, None, None
-        if wish and wish[0] != "AMEND":
+        if order.id in self.lost:
+            self.finish(order, "CANCELLED", "HOLD_LOST", now)
+        elif wish and wish[0] != "AMEND":
             order.outcome = "DONE"
             self.finish(order, "CANCELLED", "BY_STAFF" if wish[0] == "STAFF" else "BY_OWNER", now)
         elif order.status == "PENDING":
             if wish:
-                self.amend(order, wish)
-            order.status, order.sequence = "OPEN", self.next_sequence(instrument)
-            if instrument.book.collects and self.crosses_own(order, self.resting(instrument)):
-                self.finish(order, "CANCELLED", "SELF_TRADE", now)
-            elif instrument.book.collects and order.tif in AT_ONCE:
-                self.finish(order, "CANCELLED", "IOC_REST", now)
-            else:
-                self.settle(order, instrument, instrument.book.place(order.entry, order.tif), now)
+                self.amend(order, wish, now)
+            self.enter(order, now)
         elif wish:
-            self.amend_resting(order, wish, instrument, now)
+            before = order.entry
+            if self.amend(order, wish, now):
+                if order.price != before.price_fen or order.open > before.remaining_g:
+                    order.sequence = self.next_sequence(instrument)
+                outcome = instrument.book.amend(order.id, order.price, order.open, order.sequence)
+                assert outcome is not None
+                self.settle(order, instrument, outcome, now)
+
+    def enter(self, order: Order, now: datetime) -> None:
+        """Into the book, if the market as it is takes it."""
+        instrument = self.instruments[order.credit]
+        order.status, order.sequence = "OPEN", self.next_sequence(instrument)
+        if order.tif in AT_ONCE and (order.ends <= now or instrument.book.collects):
+            self.finish(order, "CANCELLED", "EXPIRED" if order.ends <= now else "IOC_REST", now)
+        elif problem := self.problem(order, order.price):
+            self.finish(order, "CANCELLED", problem, now)
+        else:
+            self.settle(order, instrument, instrument.book.place(order.entry, order.tif), now)
+
+    def problem(self, order: Order, price: int) -> str | None:
+        """Why the book does not take that limit."""
+        instrument = self.instruments[order.credit]
+        low, high = self.band(instrument.reference)
+        if not low <= price <= high:
+            return "OUTSIDE_BAND"
+        if instrument.call and price < (instrument.call[1] or 0):
+            return "BELOW_FLOOR"
+        resting = [self.orders[entry.id] for entry in instrument.book.resting()]
+        return "SELF_TRADE" if instrument.book.collects and self.crosses_own(order, price, resting) else None
 
     @staticmethod
     def next_sequence(instrument: Instrument) -> int:
         instrument.sequence += 1
         return instrument.sequence
 
-    def resting(self, instrument: Instrument) -> list[Order]:
-        return [self.orders[entry.id] for entry in instrument.book.resting()]
-
-    def amend(self, order: Order, wish: tuple[str, int, int]) -> bool:
-        """Give the order its new price and grams, if its owner can pay for it."""
+    def amend(self, order: Order, wish: Wish, now: datetime) -> bool:
+        """Give the order its new price and grams, if the book takes that and its owner can pay for it."""
         before = order.price, order.asked, order.open, order.held
-        order.asked += wish[2] - order.open
-        order.price, order.open, order.held = wish[1], wish[2], 0
-        if order.needs(self.most_bps) > self.available(order.owner, order.asset):
+        price = order.price if wish[1] is None else wish[1]
+        grams = order.open if wish[2] is None else wish[2]
+        order.outcome = self.problem(order, price)
+        if order.outcome:
+            return False
+        order.asked += grams - order.open
+        order.price, order.open, order.held = price, grams, 0
+        needs = order.needs(self.most_bps)
+        if needs and (order.hold_ends <= now or needs > self.available(order.owner, order.asset)):
             order.price, order.asked, order.open, order.held = before
             order.outcome = "INSUFFICIENT_FUNDS"
             return False
-        order.held, order.outcome = order.needs(self.most_bps), "DONE"
+        order.held, order.outcome = needs, "DONE"
         return True
-
-    def amend_resting(self, order: Order, wish: tuple[str, int, int], instrument: Instrument, now: datetime) -> None:
-        before = order.entry
-        others = [one for one in self.resting(instrument) if one is not order]
-        changed = Order(order.id, order.owner, order.credit, order.side, wish[1], 0, order.tif, order.ends, 0, None)
-        if instrument.book.collects and self.crosses_own(changed, others):
-            order.outcome = "SELF_TRADE"
-        elif self.amend(order, wish):
-            if order.price != before.price_fen or order.open > before.remaining_g:
-                order.sequence = self.next_sequence(instrument)
-            outcome = instrument.book.amend(order.id, order.price, order.open, order.sequence)
-            assert outcome is not None
-            self.settle(order, instrument, outcome, now)
 
     def settle(self, order: Order, instrument: Instrument, outcome: Outcome, now: datetime) -> None:
         for fill in outcome.fills:
@@ -320,6 +366,7 @@ class Trading:
         buy, sell = sorted(both, key=lambda one: one.side)
         price, grams, value = fill.price_fen, fill.quantity_g, buy.worth(fill.price_fen, fill.quantity_g)
         fees = []
+        self.lost |= {one.id for one in both if one.hold_ends <= now}
         for order in (buy, sell):
             bps = self.settings.taker_fee_bps if order is taker else self.settings.maker_fee_bps
             fees.append(min(order.due(value, bps), value))

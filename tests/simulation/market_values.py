@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TONNE, BPS = 1_000_000, 10_000
 Run = tuple[int, int]
+# What is asked, and of an amendment price and grams that shall be others.
+Wish = tuple[str, int | None, int | None]
 
 
 def up(numerator: int, denominator: int) -> int:
@@ -81,7 +83,7 @@ class Order:
     status: str = "PENDING"
     reason: str | None = None
     sequence: int = 0
-    wish: tuple[str, int, int] | None = None
+    wish: Wish | None = None
     outcome: str | None = None
     fills: list[tuple[int, int, int, int]] = field(default_factory=list)
     fee: int = 0
@@ -104,8 +106,8 @@ class Order:
         return up(before + price * grams, TONNE) - up(before, TONNE)
 
     def due(self, value: int, bps: int) -> int:
-        """Fen of fee of one more fill: the rounded down fee of all together, without what is paid."""
-        return (sum(value * bps for _, _, value, bps in self.fills) + value * bps) // BPS - self.fee
+        """Fen of fee of one more fill: the rounded up fee of all together, without what is paid."""
+        return up(sum(value * bps for _, _, value, bps in self.fills) + value * bps, BPS) - self.fee
 
     def needs(self, most_bps: int) -> int:
         """Grams of a seller; of a buyer the fen that the rest may cost, fees included."""

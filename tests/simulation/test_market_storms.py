@@ -271,8 +271,8 @@ async def test_the_last_kilos_are_sold_once_while_two_matchers_compete(square: S
 
 
 async def test_money_and_the_number_of_orders_bound_one_owner_in_two_processes(square: Square) -> None:
-    """8 fen an order, and no fee of so little: money for 25, then room for 50."""
-    await square.settle_in("alice", fen=8 * 25 + 7)
+    """8 fen an order, and a fen of fee: money for 25, then room for 50."""
+    await square.settle_in("alice", fen=9 * 25 + 8)
     await square.settle_in("founder", kilos=1)
     await square.list_it()
     alice = factories.citizen("alice")

@@ -20,7 +20,7 @@ class UnknownRoundError(Refusal):
 
 @dataclass(eq=False)
 class RoundStageError(Refusal):
-    """The round was decided on already."""
+    """The round was decided on already; one that runs can be ended only until it has paid somebody."""
 
     round: str
     stage: str
@@ -39,6 +39,18 @@ class RoundOpenError(Refusal):
     code = "ROUND_OPEN"
     zh = "该批次的收益返还 {round} 尚未完成"
     en = "benefit round {round} of that batch is not over yet"
+
+
+@dataclass(eq=False)
+class RateTooHighError(Refusal):
+    """More points for a yuan than any round gives."""
+
+    rate: int
+    limit: int
+
+    code = "RATE_TOO_HIGH"
+    zh = "每元 {rate} 积分超过上限 {limit}"
+    en = "{rate} points for a yuan are more than the limit of {limit}"
 
 
 @dataclass(eq=False)

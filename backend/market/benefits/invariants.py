@@ -1,7 +1,9 @@
 """Checks of benefit rounds beside the book and the contributions, at one instant.
 
-Every round has paid what the shares give, to whom its cursor has passed and nobody else; every payment stands in the
-book as it says, and no other benefit does; points over all rounds are what the fen are worth but for the carry.
+Every round has what its stage asks for; two who are not the same proposed and approved it, at the rate that the book
+has sealed with each payment. It has paid what the shares give, to whom its cursor has passed and nobody else; every
+payment stands in the book as it says, and no other benefit does; points over all rounds are what the fen are worth but
+for the carry.
 """
 
 from __future__ import annotations
@@ -11,42 +13,72 @@ from typing import TYPE_CHECKING
 from backend.kernel.tally import Tally
 from backend.ledger.audit.findings import Audit
 from backend.ledger.audit.store import find_homes
+from backend.market.benefits.documents import round_to_document
 from backend.market.benefits.model import Paid, RoundStage
-from backend.market.benefits.rules import Sharing, convert, cut, tallied, told
+from backend.market.benefits.rules import MAX_POINTS_PER_YUAN, Sharing, convert, cut, tallied, told
 from backend.market.benefits.store import stream_payments, stream_posted, stream_round, stream_rounds, stream_shares
+from backend.market.funds.store import UNREADABLE
 from backend.market.pooling.model import Benefit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from backend.ledger.audit.findings import Side
+    from backend.ledger.model import Transaction
     from backend.market.benefits.model import Payment, Round, RoundId
-    from backend.mongo.client import Snapshot
+    from backend.mongo.client import Document, Snapshot
+
+    Rounds = dict[RoundId, Round]
+    Told = tuple[Payment, Transaction]
 
 BATCH = 500
 
 
 async def audit_benefits(snapshot: Snapshot, audit: Audit) -> None:
     """Check all rounds and payments of the snapshot; findings go to ``audit``."""
-    rounds = {one.id: one async for one in stream_rounds(snapshot)}
-    for one in rounds.values():
-        async for problem in _round_problems(snapshot, one):
+    rounds: Rounds = {}
+    async for one, document in stream_rounds(snapshot, audit):
+        rounds[one.id] = one
+        for problem in _form_problems(one, document):
             audit.report(f"benefit round {one.id}", problem)
+    for one in rounds.values():
+        try:
+            async for problem in _round_problems(snapshot, one):
+                audit.report(f"benefit round {one.id}", problem)
+        except (ArithmeticError, *UNREADABLE) as error:
+            audit.report(f"benefit round {one.id}", f"has shares that cannot be read: {error}")
     await _check_carries(snapshot, audit, rounds)
     tally = Tally()
-    await _pass(snapshot, audit, tally)
+    await _pass(snapshot, audit, tally, rounds)
     suspects = tally.suspects()
     if suspects:
-        await _pass(snapshot, Audit(), suspects)
+        await _pass(snapshot, Audit(), suspects, rounds)
         for entry, lead in suspects.differences():
             side = "is told by a benefit payment alone" if lead > 0 else "is of no benefit payment"
             audit.report(f"transaction {entry.decode(errors='replace')}", side)
 
 
+def _form_problems(one: Round, document: Document) -> Iterator[str]:
+    """In what a round has not what its stage asks for."""
+    if one.points_per_yuan > MAX_POINTS_PER_YUAN:
+        yield f"gives {one.points_per_yuan} points for a yuan"
+    is_decided = one.stage is not RoundStage.PROPOSED
+    if (one.decided_by is not None, one.decided_at is not None) != (is_decided, is_decided):
+        yield f"is {one.stage} and was decided on at {one.decided_at} by {one.decided_by}"
+    # Whoever proposed a round may take it back.
+    elif one.stage in {RoundStage.RUNNING, RoundStage.DONE} and one.decided_by == one.proposed_by:
+        yield f"was proposed and approved by {one.proposed_by}"
+    if (one.done_at is not None) is not (one.stage is RoundStage.DONE):
+        yield f"is {one.stage} and was done at {one.done_at}"
+    if round_to_document(one) != document:
+        yield "is open where its stage says that it is over, or over where it is open"
+
+
 async def _round_problems(snapshot: Snapshot, one: Round) -> AsyncIterator[str]:
     """In what the round's payments are not what the shares give."""
     paid, due = Paid(), _due(snapshot, one)
-    async for payment in stream_round(snapshot, one):
+    # What cannot be read is told where all payments are read.
+    async for payment in stream_round(snapshot, Audit(), one):
         paid = tallied(paid, [payment])
         expected = await anext(due, None)
         found = (payment.citizen, payment.grams, payment.choice, payment.fen)
@@ -82,11 +114,11 @@ async def _due(snapshot: Snapshot, one: Round) -> AsyncIterator[tuple[str, int, 
             yield share.citizen, share.grams, share.choice, fen
 
 
-async def _check_carries(snapshot: Snapshot, audit: Audit, rounds: Mapping[RoundId, Round]) -> None:
+async def _check_carries(snapshot: Snapshot, audit: Audit, rounds: Rounds) -> None:
     """Points of one citizen and batch over all rounds."""
     before: tuple[str, str] = ("", "")
     carry = 0
-    async for payment in stream_payments(snapshot):
+    async for payment in stream_payments(snapshot, audit):
         whose = (payment.batch, payment.citizen)
         carry, before = (carry if whose == before else 0), whose
         one = rounds.get(payment.round)
@@ -104,10 +136,14 @@ def _point_problems(payment: Payment, one: Round, carry: int) -> Iterator[str]:
         yield f"gave {payment.points} points and carries {payment.carry}, not {due[0]} and {due[1]}"
 
 
-async def _pass(snapshot: Snapshot, audit: Audit, side: Side) -> None:
-    batch: list[Payment] = []
-    async for payment in stream_payments(snapshot):
-        batch.append(payment)
+async def _pass(snapshot: Snapshot, audit: Audit, side: Side, rounds: Rounds) -> None:
+    batch: list[Told] = []
+    async for payment in stream_payments(snapshot, Audit()):
+        one = rounds.get(payment.round)
+        # Of a round that nobody approved the book can have nothing.
+        if one is None or one.decided_by is None:
+            continue
+        batch.append((payment, told(one, payment)))
         if len(batch) == BATCH:
             await _check_book(snapshot, audit, side, batch)
             batch = []
@@ -116,13 +152,12 @@ async def _pass(snapshot: Snapshot, audit: Audit, side: Side) -> None:
         side.add(home.encode(), -1)
 
 
-async def _check_book(snapshot: Snapshot, audit: Audit, side: Side, payments: Sequence[Payment]) -> None:
-    transactions = [told(payment) for payment in payments]
-    side.add_all(transaction.id.encode() for transaction in transactions)
-    homes = await find_homes(snapshot, [transaction.id for transaction in transactions])
-    for payment, transaction in zip(payments, transactions, strict=True):
+async def _check_book(snapshot: Snapshot, audit: Audit, side: Side, payments: Sequence[Told]) -> None:
+    side.add_all(transaction.id.encode() for _, transaction in payments)
+    homes = await find_homes(snapshot, [transaction.id for _, transaction in payments])
+    for payment, transaction in payments:
         home = homes.get(transaction.id)
         if payment.transaction != transaction.id:
             audit.report(f"benefit payment {payment.id}", f"names {payment.transaction}, which is another transaction")
-        if home is not None and (home["payload"], home["at"]) != (transaction.payload, payment.at):
+        if home is not None and (home.get("payload"), home.get("at")) != (transaction.payload, payment.at):
             audit.report(f"transaction {transaction.id}", "is not what its benefit payment says")

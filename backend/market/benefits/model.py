@@ -61,6 +61,7 @@ class Round:
     """So many ``fen`` of a pool, shared among its contributions; ``number`` counts a batch's rounds from 1.
 
     ``grams`` is what all shares come to, known once it runs. ``cursor`` is the last citizen who was looked at.
+    ``salt`` opens the pseudonyms under which the book seals who proposed and who approved it.
     """
 
     id: RoundId
@@ -68,6 +69,7 @@ class Round:
     number: int
     fen: int
     points_per_yuan: int
+    salt: str
     stage: RoundStage
     proposed_at: datetime
     proposed_by: str

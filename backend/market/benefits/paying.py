@@ -15,7 +15,7 @@ import structlog
 
 from backend.kernel.errors import Refusal, TransientError
 from backend.market.benefits.model import Part, Payment, Round, RoundStage
-from backend.market.benefits.rules import Sharing, convert, cut, returning, tallied, told
+from backend.market.benefits.rules import Sharing, convert, cut, require_rate, returning, tallied, told
 from backend.market.benefits.store import BenefitReads, BenefitWrites
 from backend.market.pooling.model import Benefit
 
@@ -77,18 +77,22 @@ class Paying:
         async with self._leases.hold([LEASE], ttl_ms=LEASE_MS) as held:
             for one in await self._reads.list_running(limit=MAX_ROUNDS) if held else ():
                 try:
-                    made += await self._pay(one)
+                    standing = await self._reads.find_round(one)
+                    # It may have been ended since it was listed.
+                    if standing is not None and standing.stage is RoundStage.RUNNING:
+                        made += await self._pay(standing)
                 except TransientError:
                     raise
                 except Refusal as error:
-                    # The pool spent its fen otherwise, or its page is full: until that has changed, others go on.
-                    LOG.warning("benefit round waits", round=one.id, error=str(error))
+                    # The pool lacks fen, or a page is full: until that has changed, others go on.
+                    LOG.warning("benefit round waits", round=one, error=str(error))
                 except Exception:
-                    LOG.exception("benefit round cannot go on", round=one.id)
+                    LOG.exception("benefit round cannot go on", round=one)
         return made
 
     async def _pay(self, one: Round) -> int:
         """Pay what is left of a round, or a run's worth of it."""
+        require_rate(one.points_per_yuan)
         made = cut(one.fen, [share.grams async for share in self._stream_shares(one.batch)])
         if one.grams not in {None, made.grams}:
             message = f"shares of {one.batch} come to {made.grams} grams, not {one.grams}"
@@ -128,7 +132,7 @@ class Paying:
                 return None
             carries = await writes.find_carries(standing.batch, takers) if takers else {}
             payments = [_payment(standing, share, fen, carries.get(share.citizen, 0), now) for share, fen in parts]
-            posted = await self._ledger.post_within(tx, [told(payment) for payment in payments], at=now)
+            posted = await self._ledger.post_within(tx, [told(standing, payment) for payment in payments], at=now)
             await writes.insert_payments(
                 [dataclasses.replace(payment, at=posted[payment.transaction]) for payment in payments]
             )
@@ -154,7 +158,7 @@ def _payment(one: Round, share: Share, fen: int, carry: int, now: datetime) -> P
         points=points,
         carry=carry,
         at=now,
-        transaction=returning(one.id, one.batch, share.citizen, fen, share.choice, points).id,
+        transaction=returning(one, share.citizen, fen, share.choice, points).id,
     )
 
 

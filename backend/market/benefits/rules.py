@@ -16,18 +16,22 @@ from backend.ledger.model import (
     citizen_owner,
     pool_owner,
 )
+from backend.market.benefits.errors import RateTooHighError
 from backend.market.benefits.model import Paid
+from backend.market.funds.rules import pseudonym
 from backend.market.pooling.model import Benefit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from backend.kernel.ids import CitizenId
-    from backend.market.benefits.model import Payment, RoundId
-    from backend.market.pooling.model import BatchCode
+    from backend.market.benefits.model import Payment, Round
 
 # Points for a yuan are points for a hundred fen: carries are counted in hundredths of a point.
 FEN_PER_YUAN = 100
+# No programme's rate comes near (Shanghai's 数字人民币碳普惠 gives 1,250, 2026): what is written into a round beyond
+# this mints nothing.
+MAX_POINTS_PER_YUAN = 10_000
 
 
 class Cut(NamedTuple):
@@ -79,11 +83,23 @@ def convert(fen: int, points_per_yuan: int, carry: int) -> tuple[int, int]:
     return divmod(fen * points_per_yuan + carry, FEN_PER_YUAN)
 
 
-def returning(
-    round_id: RoundId, batch: BatchCode, citizen: CitizenId, fen: int, choice: Benefit, points: int
-) -> Transaction:
-    """What moves a part from the pool to its citizen: as fen, or into the programme's purse, and points for it."""
-    purse, owner = account_of(pool_owner(batch), CNY), citizen_owner(citizen)
+def require_rate(points_per_yuan: int) -> None:
+    """Refuse a rate at which no round is proposed, approved or paid.
+
+    Raises:
+        RateTooHighError: it is above the limit.
+    """
+    if points_per_yuan > MAX_POINTS_PER_YUAN:
+        raise RateTooHighError(points_per_yuan, MAX_POINTS_PER_YUAN)
+
+
+def returning(one: Round, citizen: CitizenId, fen: int, choice: Benefit, points: int) -> Transaction:
+    """What moves a part of an approved round from the pool to its citizen: as fen, or as points for them.
+
+    The cause seals the rate of the points, and who proposed and who approved the round.
+    """
+    assert one.decided_by is not None
+    purse, owner = account_of(pool_owner(one.batch), CNY), citizen_owner(citizen)
     if choice is Benefit.FEN:
         postings = [Posting(from_account=purse, to_account=account_of(owner, CNY), asset=CNY, amount=fen)]
     else:
@@ -92,16 +108,22 @@ def returning(
             mine = account_of(owner, POINTS)
             postings.append(Posting(from_account=MINTS[POINTS], to_account=mine, asset=POINTS, amount=points))
     return Transaction(
-        key=f"benefit:{round_id}:{citizen}",
+        key=f"benefit:{one.id}:{citizen}",
         kind=TransactionKind.BENEFIT,
         postings=tuple(postings),
-        cause={"round": round_id, "batch": batch},
+        cause={
+            "round": one.id,
+            "batch": one.batch,
+            "rate": str(one.points_per_yuan),
+            "proposer": pseudonym(one.salt, one.proposed_by),
+            "approver": pseudonym(one.salt, one.decided_by),
+        },
     )
 
 
-def told(payment: Payment) -> Transaction:
-    """The transaction that a payment tells of."""
-    return returning(payment.round, payment.batch, payment.citizen, payment.fen, payment.choice, payment.points)
+def told(one: Round, payment: Payment) -> Transaction:
+    """The transaction that a payment of the round tells of."""
+    return returning(one, payment.citizen, payment.fen, payment.choice, payment.points)
 
 
 def tallied(paid: Paid, payments: Iterable[Payment]) -> Paid:

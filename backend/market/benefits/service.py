@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
 from backend.identity.rule_desk import require_staff
 from backend.kernel.errors import IdempotencyConflictError, Text
-from backend.kernel.ids import derived_id
+from backend.kernel.ids import CitizenId, derived_id
 from backend.ledger.errors import InsufficientFundsError
 from backend.ledger.model import CNY, account_of, pool_owner
 from backend.market.benefits.errors import NoSharesError, RoundOpenError, RoundStageError, UnknownRoundError
 from backend.market.benefits.model import OPEN_ROUND, Round, RoundId, RoundStage
+from backend.market.benefits.rules import require_rate
 from backend.market.benefits.store import BenefitReads, BenefitWrites
 from backend.market.funds.acting import ANY_STAFF, require_finance, require_other, use_of
-from backend.market.funds.rules import require_fen
+from backend.market.funds.errors import OwnInterestError
+from backend.market.funds.rules import SALT_BYTES, require_fen
 from backend.market.pooling.errors import UnknownBatchError, WrongBatchStageError
-from backend.market.pooling.model import BatchStage
+from backend.market.pooling.model import BatchStage, ContributionStage
 from backend.market.pooling.store import PoolingWrites
 
 if TYPE_CHECKING:
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
 
     from backend.identity.model import Principal
     from backend.kernel.clock import Clock
-    from backend.kernel.ids import CitizenId
     from backend.ledger.service import Ledger
     from backend.market.benefits.model import Payment, Share
     from backend.market.pooling.model import BatchCode
@@ -71,6 +73,8 @@ class Benefits:
             UnknownBatchError, WrongBatchStageError: there is none, or it is not issued.
             NoSharesError: nothing of it was issued to its pool.
             RoundOpenError: a round of it is not over.
+            OwnInterestError: the caller contributed to it.
+            RateTooHighError: the programme's rate is beyond what any round gives.
             InsufficientFundsError: the pool has not so much available.
         """
         require_finance(principal, key)
@@ -100,6 +104,8 @@ class Benefits:
             last = await writes.last_round(batch)
             if last is not None and last.stage in OPEN_ROUND:
                 raise RoundOpenError(last.id)
+            await _require_disinterested(tx, principal, batch)
+            require_rate(self._points_per_yuan)
             _require_available(batch, max(available, 1) if fen is None else fen, available)
             made = Round(
                 id=round_id,
@@ -107,6 +113,7 @@ class Benefits:
                 number=last.number + 1 if last else 1,
                 fen=available if fen is None else fen,
                 points_per_yuan=self._points_per_yuan,
+                salt=secrets.token_hex(SALT_BYTES),
                 stage=RoundStage.PROPOSED,
                 proposed_at=now,
                 proposed_by=actor,
@@ -122,13 +129,16 @@ class Benefits:
 
         Raises:
             UnknownRoundError, RoundStageError: in this order.
-            OwnProposalError: the caller proposed it.
+            OwnInterestError, OwnProposalError: the caller contributed to the batch; the caller proposed it.
+            RateTooHighError: it would give more points than any round does.
             InsufficientFundsError: the pool has not so much available any more.
         """
         return await self._decide(principal, round_id, RoundStage.RUNNING, None, key=key)
 
     async def reject(self, principal: Principal, round_id: str, reason: str, *, key: str) -> Round:
-        """Turn a proposed round down, and say why (1–500 characters); whoever proposed it may do so too.
+        """Turn a round down, and say why (1–500 characters); whoever proposed it may do so too.
+
+        One that runs is ended so as long as it has paid nobody: what holds it up would hold up all that follow.
 
         Raises:
             UnknownRoundError, RoundStageError: in this order.
@@ -149,10 +159,14 @@ class Benefits:
                 raise UnknownRoundError(round_id)
             if await writes.claimed_at(use) is not None:
                 return before
-            if before.stage is not RoundStage.PROPOSED:
+            # A worker that goes on meanwhile writes the round too: one of the two starts again and sees the other.
+            is_unpaid = before.stage is RoundStage.RUNNING and not before.cursor
+            if before.stage is not RoundStage.PROPOSED and not (stage is RoundStage.REJECTED and is_unpaid):
                 raise RoundStageError(before.id, before.stage)
             if stage is RoundStage.RUNNING:
+                await _require_disinterested(tx, principal, before.batch)
                 require_other(principal, before.proposed_by)
+                require_rate(before.points_per_yuan)
                 _require_available(before.batch, before.fen, await self._available(before.batch))
             after = dataclasses.replace(before, stage=stage, decided_at=now, decided_by=str(principal), reason=reason)
             await writes.save_round(before, after)
@@ -167,7 +181,7 @@ class Benefits:
             return await anext(shares, None) is not None
 
     async def _available(self, batch: BatchCode) -> int:
-        """Fen that the pool could pay now; nothing reserves them: a round that lacks some waits for them."""
+        """Fen that the pool could pay now; nothing but rounds spends them, for pools do not buy."""
         return (await self._ledger.get_page(pool_owner(batch))).available(CNY, self._clock.now())
 
     async def list_rounds(
@@ -194,6 +208,12 @@ class Benefits:
     ) -> list[Payment]:
         """What the citizen was paid, newest first, for whoever may see the citizen's data."""
         return await self._reads.list_payments(citizen, limit=limit, older=older, newer=newer, newest=newest)
+
+
+async def _require_disinterested(tx: Tx, principal: Principal, batch: BatchCode) -> None:
+    mine = await PoolingWrites(tx).find_contribution(batch, CitizenId(principal.id))
+    if mine is not None and mine.stage is ContributionStage.GIVEN:
+        raise OwnInterestError
 
 
 def _require_available(batch: BatchCode, fen: int, available: int) -> None:

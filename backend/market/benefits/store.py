@@ -14,9 +14,11 @@ from backend.market.benefits.documents import (
     round_from_document,
     round_to_document,
 )
-from backend.market.benefits.model import RoundStage, Share
+from backend.market.benefits.model import RoundId, RoundStage, Share
+from backend.market.funds.store import stream_legible
 from backend.market.pooling.model import ContributionStage
-from backend.market.pooling.store import PoolingReads, stream_contributions
+from backend.market.pooling.snapshots import stream_contributions
+from backend.market.pooling.store import PoolingReads
 from backend.mongo.idempotency import KeyedWrites
 from backend.mongo.paging import page_by_moment
 
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from backend.kernel.ids import CitizenId
+    from backend.ledger.audit.findings import Audit
     from backend.market.benefits.model import Payment, Round
     from backend.market.pooling.model import BatchCode, Contribution
-    from backend.mongo.client import Database, Snapshot
+    from backend.mongo.client import Database, Document, Snapshot
     from backend.mongo.paging import Place
 
 
@@ -90,11 +93,17 @@ class BenefitReads:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def list_running(self, *, limit: int) -> list[Round]:
+    async def find_round(self, round_id: RoundId) -> Round | None:
+        """The round of that id."""
+        found = await self._database.find_one(ROUNDS.name, {"_id": round_id})
+        return round_from_document(found) if found else None
+
+    async def list_running(self, *, limit: int) -> list[RoundId]:
         """Rounds that are approved and not over, oldest first."""
         query = {"stage": RoundStage.RUNNING.value}
-        found = await self._database.find(ROUNDS.name, query, limit=limit, sort=[("proposed_at", 1), ("_id", 1)])
-        return [round_from_document(document) for document in found]
+        order = [("proposed_at", 1), ("_id", 1)]
+        found = await self._database.find(ROUNDS.name, query, limit=limit, sort=order, fields=["_id"])
+        return [RoundId(document["_id"]) for document in found]
 
     async def list_rounds(
         self,
@@ -139,10 +148,12 @@ class BenefitReads:
         return [payment_from_document(document) for document in found]
 
 
-async def stream_rounds(snapshot: Snapshot) -> AsyncIterator[Round]:
-    """Every round there is, by batch and number."""
-    async for document in snapshot.stream(ROUNDS.name, {}, sort=[("batch", 1), ("number", 1)]):
-        yield round_from_document(document)
+def stream_rounds(snapshot: Snapshot, audit: Audit) -> AsyncIterator[tuple[Round, Document]]:
+    """Every round there is, by batch and number, and how it is stored."""
+    order = [("batch", 1), ("number", 1)]
+    return stream_legible(
+        snapshot, audit, ROUNDS, lambda document: (round_from_document(document), document), sort=order
+    )
 
 
 async def stream_shares(snapshot: Snapshot, batch: BatchCode) -> AsyncIterator[Share]:
@@ -153,17 +164,16 @@ async def stream_shares(snapshot: Snapshot, batch: BatchCode) -> AsyncIterator[S
             yield share
 
 
-async def stream_round(snapshot: Snapshot, one: Round) -> AsyncIterator[Payment]:
+def stream_round(snapshot: Snapshot, audit: Audit, one: Round) -> AsyncIterator[Payment]:
     """What a round has paid, by citizen id."""
-    async for document in snapshot.stream(PAYMENTS.name, {"round": one.id}, sort=[("round", 1), ("citizen", 1)]):
-        yield payment_from_document(document)
+    order = [("round", 1), ("citizen", 1)]
+    return stream_legible(snapshot, audit, PAYMENTS, payment_from_document, query={"round": one.id}, sort=order)
 
 
-async def stream_payments(snapshot: Snapshot) -> AsyncIterator[Payment]:
+def stream_payments(snapshot: Snapshot, audit: Audit) -> AsyncIterator[Payment]:
     """Every payment, by batch, citizen and round."""
     order = [("batch", 1), ("citizen", 1), ("number", 1)]
-    async for document in snapshot.stream(PAYMENTS.name, {}, sort=order):
-        yield payment_from_document(document)
+    return stream_legible(snapshot, audit, PAYMENTS, payment_from_document, sort=order)
 
 
 async def stream_posted(snapshot: Snapshot) -> AsyncIterator[str]:

@@ -8,13 +8,13 @@ What decides among prices of equal volume is Tanhui's design, after the call auc
 from __future__ import annotations
 
 from bisect import bisect_right
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from backend.market.exchange.book import Fill, Side
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from backend.market.exchange.book import Book, Order
 
@@ -53,8 +53,13 @@ def uncross(book: Book, reference_fen: int, tick_fen: int, floor_fen: int | None
     if not levels:
         return NOTHING
     price_fen = _choose(levels, reference_fen)
-    fills = _pair(buyers, sellers, price_fen)
+    fills = tuple(_pair(buyers, sellers, price_fen))
     return Uncrossing(price_fen, sum(fill.quantity_g for fill in fills), fills)
+
+
+def list_fills(book: Book, price_fen: int, limit: int) -> tuple[Fill, ...]:
+    """The first ``limit`` fills at that price: once they are executed, the next are those that were to follow them."""
+    return tuple(islice(_pair(tuple(book.orders(Side.BUY)), tuple(book.orders(Side.SELL)), price_fen), limit))
 
 
 def _assert_no_own_crossing(buyers: Sequence[Order], sellers: Sequence[Order]) -> None:
@@ -107,21 +112,18 @@ def _choose(levels: Sequence[_Level], reference_fen: int) -> int:
     return min((abs(level.price_fen - reference_fen), level.price_fen) for level in levels)[1]
 
 
-def _pair(buyers: Sequence[Order], sellers: Sequence[Order], price_fen: int) -> tuple[Fill, ...]:
-    fills: list[Fill] = []
+def _pair(buyers: Sequence[Order], sellers: Sequence[Order], price_fen: int) -> Iterator[Fill]:
     supply = ((order, order.remaining_g) for order in sellers if order.price_fen <= price_fen)
-    seller, offered_g = next(supply)
+    seller, offered_g = next(supply, (None, 0))
     for buyer in buyers:
         wanted_g = buyer.remaining_g if buyer.price_fen >= price_fen else 0
         while wanted_g:
+            if seller is None:
+                return
             traded_g = min(wanted_g, offered_g)
             maker, taker = (buyer, seller) if buyer.sequence < seller.sequence else (seller, buyer)
-            fills.append(Fill(maker.id, taker.id, price_fen, traded_g))
+            yield Fill(maker.id, taker.id, price_fen, traded_g)
             wanted_g -= traded_g
             offered_g -= traded_g
             if not offered_g:
-                following = next(supply, None)
-                if following is None:
-                    return tuple(fills)
-                seller, offered_g = following
-    return tuple(fills)
+                seller, offered_g = next(supply, (None, 0))

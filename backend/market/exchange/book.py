@@ -42,6 +42,9 @@ class TimeInForce(StrEnum):
     """Not at all, and it takes all or nothing."""
 
 
+WAITING = frozenset({TimeInForce.GTC, TimeInForce.GTD})
+
+
 class StopReason(StrEnum):
     """Why the rest of an order was cancelled by the book."""
 
@@ -83,6 +86,18 @@ class Outcome(NamedTuple):
     cancelled_g: int
     """Grams that the book cancelled, for the reason ``stop``."""
     stop: StopReason | None
+    waiting_g: int = 0
+    """Grams still to be matched before anything else happens: there was room for no more fills."""
+
+
+class Room(NamedTuple):
+    """For how many fills there is room now, and for how many grams in the first of them; None is for any number."""
+
+    fills: int | None = None
+    first_g: int | None = None
+
+
+ANY_ROOM = Room()
 
 
 class LevelDepth(NamedTuple):
@@ -193,25 +208,32 @@ class Book:
         self._require_uncrossed()
         self._collects = False
 
-    def place(self, order: Order, tif: TimeInForce) -> Outcome:
+    def place(self, order: Order, tif: TimeInForce, room: Room = ANY_ROOM) -> Outcome:
         """Match an order against the other side, at the resting orders' prices, and let its rest wait or cancel it.
 
         It stops where it would meet an order of its owner: its rest is cancelled, what it filled before stands. FOK is
-        decided before anything moves.
+        decided before anything moves. Where there is no room for all fills, the caller lets it ``go_on`` before
+        anything else.
 
         Raises:
             ValueError: not a new order, or one that does not wait while the book collects.
         """
-        waits = tif is TimeInForce.GTC or tif is TimeInForce.GTD
-        if self._collects and not waits:
+        if self._collects and tif not in WAITING:
             raise ValueError(f"{order.id} is {tif}, and the book collects for an auction")
         self._admit(order)
         if tif is TimeInForce.FOK and not self._can_fill(order):
             return Outcome((), 0, order.remaining_g, StopReason.FOK_UNFILLABLE)
-        fills, open_g, met_own = self._match(order)
+        return self.go_on(order, tif, room)
+
+    def go_on(self, order: Order, tif: TimeInForce, room: Room = ANY_ROOM) -> Outcome:
+        """Match what is still to be matched of an order for whose fills there was no room; it is not decided anew."""
+        self._last_sequence = max(self._last_sequence, order.sequence)
+        fills, open_g, met_own = self._match(order, room)
         if not open_g:
             return Outcome(tuple(fills), 0, 0, None)
-        if met_own or not waits:
+        if not met_own and self._would_meet(order):
+            return Outcome(tuple(fills), 0, 0, None, open_g)
+        if met_own or tif not in WAITING:
             return Outcome(tuple(fills), 0, open_g, StopReason.SELF_TRADE if met_own else StopReason.IOC_REST)
         self._rest(order._replace(remaining_g=open_g) if fills else order)
         return Outcome(tuple(fills), open_g, 0, None)
@@ -225,7 +247,9 @@ class Book:
         self._reduce(resting, open_g)
         return open_g
 
-    def amend(self, order_id: str, price_fen: int, remaining_g: int, sequence: int) -> Outcome | None:
+    def amend(
+        self, order_id: str, price_fen: int, remaining_g: int, sequence: int, room: Room = ANY_ROOM
+    ) -> Outcome | None:
         """Give an order another limit or other open grams. None where it does not rest here.
 
         Fewer grams at the same price keep its time priority; anything else loses it: it is taken out and placed anew
@@ -244,7 +268,7 @@ class Book:
         anew = order._replace(price_fen=price_fen, remaining_g=remaining_g, sequence=sequence)
         self._require_possible(anew)
         self._reduce(resting, resting.remaining_g)
-        return self.place(anew, TimeInForce.GTC)
+        return self.place(anew, TimeInForce.GTC, room)
 
     def execute(self, fills: Iterable[Fill]) -> None:
         """Take what an auction filled from both orders of each fill.
@@ -266,6 +290,11 @@ class Book:
     def meets_own(self, owner: str, side: Side, price_fen: int) -> bool:
         """Whether an order like this crosses one of the same owner: refused by the caller while the book collects."""
         return any(resting.order.owner == owner for resting in self._ladders[side.opposite].reached(price_fen))
+
+    def crossing(self) -> tuple[Order, Order] | None:
+        """The first bid and the first ask where they cross: left by an auction that could not execute them."""
+        bid, ask = (next(self.orders(side), None) for side in (Side.BUY, Side.SELL))
+        return (bid, ask) if bid is not None and ask is not None and bid.price_fen >= ask.price_fen else None
 
     def find(self, order_id: str) -> Order | None:
         """A resting order with what of it is open."""
@@ -343,7 +372,11 @@ class Book:
             if not level.queue:
                 ladder.drop(level)
 
-    def _match(self, order: Order) -> tuple[list[Fill], int, bool]:
+    def _would_meet(self, order: Order) -> bool:
+        ladder = self._ladders[order.side.opposite]
+        return not self._collects and bool(ladder.keys) and ladder.keys[-1] >= ladder.sign * order.price_fen
+
+    def _match(self, order: Order, room: Room) -> tuple[list[Fill], int, bool]:
         """Fill the order; its fills, what of it stays open, and whether it met its owner's own."""
         if self._collects:
             return [], order.remaining_g, False
@@ -356,7 +389,11 @@ class Book:
             maker = next(iter(level.queue.values()))
             if maker.order.owner == order.owner:
                 return fills, open_g, True
+            if len(fills) == room.fills:
+                break
             traded_g = min(open_g, maker.remaining_g)
+            if room.first_g is not None and not fills:
+                traded_g = min(traded_g, room.first_g)
             fills.append(Fill(maker.order.id, order.id, level.price_fen, traded_g))
             open_g -= traded_g
             self._reduce(maker, traded_g)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from backend.market.exchange.model import Order, OrderId, Trade
     from backend.market.serials.model import Ranges
 
+# Who took in an auction.
+NOBODY = "NOBODY"
+
 
 def hold_key(order: OrderId, number: int) -> str:
     """The ledger key of an order's hold of that number, from 1."""
@@ -45,9 +48,24 @@ def reserving(order: Order) -> Transaction:
         key=hold_key(order.id, order.holds),
         kind=TransactionKind.HOLD,
         postings=(_move(account_of(order.owner, asset), exchange_of(asset), asset, order.held),),
-        cause={"order": order.id, "instrument": order.instrument},
+        cause=terms_of(order),
         expires_at=order.hold_until,
     )
+
+
+def terms_of(order: Order) -> dict[str, str]:
+    """What the hold tells of its order, so that it is sealed with it: nothing of it changes but with another hold."""
+    return {
+        "order": order.id,
+        "instrument": order.instrument,
+        "side": order.side.value,
+        "kind": order.kind.value,
+        "time_in_force": order.time_in_force.value,
+        "price_fen": str(order.price_fen),
+        "quantity_g": str(order.quantity_g),
+        "maker_bps": str(order.fees.maker_bps),
+        "taker_bps": str(order.fees.taker_bps),
+    }
 
 
 def releasing(order: Order) -> Transaction:
@@ -70,10 +88,16 @@ def trading(trade: Trade, ranges: Ranges, draws: Sequence[Draw]) -> Transaction:
             "trade": trade.id,
             "instrument": trade.instrument,
             "price_fen": str(trade.price_fen),
+            "taker": taker_of(trade),
             **cause_of(trade.instrument, ranges),
         },
         draws=tuple(draws),
     )
+
+
+def taker_of(trade: Trade) -> str:
+    """Which side took, as the transaction tells it."""
+    return trade.taker_side.value if trade.taker_side else NOBODY
 
 
 def postings_of(trade: Trade) -> Iterator[Posting]:

@@ -117,12 +117,12 @@ def join(earlier: Candle, later: Candle) -> Candle:
 
 
 def fold(trades: Iterable[Trade], interval: Interval, zone: ZoneInfo) -> list[Candle]:
-    """The candles of these trades, which come in the order in which they happened.
+    """The candles of these trades, by start.
 
-    Raises:
-        ValueError: a trade belongs to an earlier candle than the one before it.
+    Trades come in the order of their numbers: by it the first of a candle opens and the last closes it. Their times are
+    those of the book and may go back by as much as the clocks of several servers differ.
     """
-    return _join_all(candle_of(trade, interval, zone) for trade in trades)
+    return _join_all(sorted((candle_of(trade, interval, zone) for trade in trades), key=lambda candle: candle.start))
 
 
 def merge(candles: Iterable[Candle], interval: Interval, zone: ZoneInfo) -> list[Candle]:

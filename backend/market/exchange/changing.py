@@ -11,7 +11,8 @@ from backend.ledger.model import POOL
 from backend.market.exchange import checking
 from backend.market.exchange.errors import CommandPendingError, IrrevocableError, OrderClosedError, UnknownOrderError
 from backend.market.exchange.model import IMMEDIATE, Command, CommandKind, PhaseKind
-from backend.market.exchange.store import ExchangeWrites
+from backend.market.exchange.store import ExchangeReads, ExchangeWrites
+from backend.market.exchange.turns import turn
 from backend.market.traders import owner_of
 from backend.mongo.idempotency import Use
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from backend.kernel.clock import Clock
     from backend.market.exchange.hours import Timetable
     from backend.market.exchange.model import Amending, Instrument, Order, OrderId
+    from backend.mongo.client import Database
     from backend.mongo.transactions import Transactions, Tx
+    from backend.valkey.leases import Leases
     from backend.valkey.nudges import Nudges
 
 NOTHING = Text("请给出新的价格或数量", "give another price or quantity")
@@ -32,7 +35,18 @@ DOES_NOT_WAIT = Text("IOC、FOK 委托不能修改", "an IOC or FOK order cannot
 class OrderChanging:
     """Queues what owners ask of their orders; administrators may cancel anybody's and act for pools."""
 
-    def __init__(self, *, transactions: Transactions, clock: Clock, hours: Timetable, nudges: Nudges) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        transactions: Transactions,
+        clock: Clock,
+        hours: Timetable,
+        nudges: Nudges,
+        leases: Leases,
+    ) -> None:
+        self._reads = ExchangeReads(database)
+        self._leases = leases
         self._transactions = transactions
         self._clock = clock
         self._hours = hours
@@ -85,7 +99,12 @@ class OrderChanging:
                 found = (await writes.find_orders([order]))[order]
             return found, instrument
 
-        asked, instrument = await self._transactions.run(body)
+        known = (await self._reads.find_orders([order])).get(order)
+        if known is None:
+            raise UnknownOrderError
+        # Whoever asks writes the orders that the matcher does.
+        async with turn(self._leases, known.instrument):
+            asked, instrument = await self._transactions.run(body)
         self._nudges.nudge([instrument.shard])
         return asked
 
@@ -107,10 +126,10 @@ class OrderChanging:
         if order.time_in_force in IMMEDIATE:
             raise InvalidInputError("order", DOES_NOT_WAIT)
         checking.require_trading(instrument, self._hours, now)
-        quantity_g = amending.quantity_g if amending.quantity_g is not None else order.remaining_g
-        price_fen = amending.price_fen if amending.price_fen is not None else order.price_fen
-        checking.require_quantity(quantity_g, order.owner, self._hours.settings)
-        checking.require_price(price_fen, instrument, self._hours, now)
+        price_fen, quantity_g = amending.price_fen, amending.quantity_g
+        if quantity_g is not None:
+            checking.require_quantity(quantity_g, order.owner, self._hours.settings)
+        checking.require_price(price_fen if price_fen is not None else order.price_fen, instrument, self._hours, now)
         return Command(CommandKind.AMEND, now, by_staff=False, price_fen=price_fen, quantity_g=quantity_g)
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from backend.kernel.errors import InvalidInputError, Text
 from backend.kernel.units import INT64_MAX
-from backend.market.exchange.book import TimeInForce
+from backend.ledger.model import POOL
+from backend.market.exchange.book import Side, TimeInForce
 from backend.market.exchange.errors import (
     BelowFloorError,
     BelowMinimumError,
@@ -16,6 +17,7 @@ from backend.market.exchange.errors import (
     OffLotError,
     OffTickError,
     OutsideBandError,
+    PoolBuysError,
 )
 from backend.market.exchange.model import COLLECTING, IMMEDIATE, OrderKind, PhaseKind
 from backend.market.exchange.rules import GRAMS_PER_TONNE, band_of, reference_at
@@ -37,6 +39,7 @@ PRICE_MISSING = Text("限价委托必须有价格", "a limit order needs a price
 PRICE_GIVEN = Text("市价委托不能带价格", "a market order has no price")
 MARKET_WAITS = Text("市价委托只能是 IOC 或 FOK", "a market order is IOC or FOK")
 END_MISSING = Text("GTD 委托必须有截止时间", "a GTD order needs its end")
+ENDS_IN_AUCTION = Text("不可撤销竞价期间的委托不得早于竞价结束", "no order of an irrevocable auction ends before it")
 END_GIVEN = Text("仅 GTD 委托有截止时间", "only a GTD order has an end")
 
 
@@ -44,11 +47,14 @@ def limit_of(placing: Placing, owner: OwnerId, instrument: Instrument, hours: Ti
     """The limit of the order, fen per tonne; of a market order the edge of the day's band.
 
     Raises:
-        InvalidInputError, MarketHaltedError, MarketClosedError, LimitOnlyError, OffLotError, BelowMinimumError,
-        OffTickError, OutsideBandError, BelowFloorError: in this order.
+        InvalidInputError, PoolBuysError, MarketHaltedError, MarketClosedError, LimitOnlyError, OffLotError,
+        BelowMinimumError, OffTickError, OutsideBandError, BelowFloorError: in this order.
     """
     require_form(placing, hours, now)
+    if placing.side is Side.BUY and owner.startswith(POOL):
+        raise PoolBuysError
     phase = require_trading(instrument, hours, now)
+    _require_staying(placing, instrument, phase)
     if phase in COLLECTING and (placing.kind is OrderKind.MARKET or placing.time_in_force in IMMEDIATE):
         raise LimitOnlyError
     require_quantity(placing.quantity_g, owner, hours.settings)
@@ -77,6 +83,18 @@ def require_form(placing: Placing, hours: Timetable, now: datetime) -> None:
         problem = ("goodUntil", Text(f"须在当前之后、{days} 天之内", f"must be to come, within {days} days"))
     if problem is not None:
         raise InvalidInputError(*problem)
+
+
+def _require_staying(placing: Placing, instrument: Instrument, phase: PhaseKind) -> None:
+    """Refuse what would take itself back in an auction in which nothing is taken back.
+
+    Raises:
+        InvalidInputError: the order would end before the auction.
+    """
+    auction, end = instrument.auction, placing.good_until
+    is_irrevocable = phase is PhaseKind.AUCTION and auction is not None and auction.irrevocable
+    if is_irrevocable and auction is not None and end is not None and end < auction.until:
+        raise InvalidInputError("goodUntil", ENDS_IN_AUCTION)
 
 
 def require_trading(instrument: Instrument, hours: Timetable, now: datetime) -> PhaseKind:

@@ -10,7 +10,7 @@ from backend.identity import rules as identity_rules
 from backend.identity.errors import ForbiddenError
 from backend.kernel.clock import to_milliseconds
 from backend.kernel.crypto import payload_hash
-from backend.kernel.errors import InvalidInputError, Text
+from backend.kernel.errors import BusyError, InvalidInputError, Text
 from backend.market.exchange.checking import MAX_PRICE_FEN, require_price, require_trading
 from backend.market.exchange.errors import (
     AlreadyListedError,
@@ -170,6 +170,7 @@ class MarketDesk:
         Raises:
             ForbiddenError, InvalidInputError, UnknownInstrumentError, MarketHaltedError, MarketClosedError,
             OffTickError, OutsideBandError, IdempotencyConflictError: as ``halt``; a call phase runs; the floor.
+            BusyError: the auction before it is not executed yet.
         """
         _require_admin(principal)
 
@@ -217,6 +218,10 @@ class MarketDesk:
             if await writes.claimed_at(use) is not None:
                 return before
             after = decide(before, now)
+            last = before.auction
+            if last is not None and after.auction != last and await writes.is_any_queued(instrument, last.until):
+                # By the phases that it knows, a matcher that is late would match these orders continuously.
+                raise BusyError
             await writes.set_mode(before, after)
             await writes.claim(use, now)
             return dataclasses.replace(after, revision=after.revision + 1)

@@ -74,7 +74,10 @@ INSTRUMENTS = Collection(
                     }
                 )
             ),
-            "collecting": nullable(record({"until": MOMENT, "floor_fen": nullable(AMOUNT)})),
+            "collecting": nullable(
+                record({"until": MOMENT, "floor_fen": nullable(AMOUNT), "price_fen": nullable(AMOUNT)})
+            ),
+            "taking": nullable(TEXT),
             "sequence": COUNTER,
             "trades": COUNTER,
             "revision": AMOUNT,
@@ -171,7 +174,12 @@ def book_of(instrument: Instrument) -> Document:
         "last_at": instrument.last_at,
         "collecting": None
         if collecting is None
-        else {"until": collecting.until, "floor_fen": _long(collecting.floor_fen)},
+        else {
+            "until": collecting.until,
+            "floor_fen": _long(collecting.floor_fen),
+            "price_fen": _long(collecting.price_fen),
+        },
+        "taking": instrument.taking,
         "sequence": Int64(instrument.sequence),
         "trades": Int64(instrument.trades),
     }
@@ -210,7 +218,8 @@ def instrument_from_document(document: Mapping[str, Any]) -> Instrument:
         halt=Halt(**halt) if halt else None,
         extra=ExtraSession(**extra) if extra else None,
         auction=StaffAuction(**{**auction, "floor_fen": _int(auction["floor_fen"])}) if auction else None,
-        collecting=Collecting(collecting["until"], _int(collecting["floor_fen"])) if collecting else None,
+        collecting=_read_collecting(collecting) if collecting else None,
+        taking=OrderId(document["taking"]) if document["taking"] else None,
         sequence=int(document["sequence"]),
         trades=int(document["trades"]),
         revision=int(document["revision"]),
@@ -240,12 +249,11 @@ def order_to_document(order: Order) -> Document:
         "turn": Int64(order.turn),
         "command": command_to_document(order.command),
         "commands": Int64(order.commands),
-        "last_command": _last_to_document(order.last_command),
     }
 
 
 def standing(order: Order) -> Document:
-    """What a fill, an amendment or the end changes of an order."""
+    """What the matcher changes of an order, but for what is asked of it."""
     return {
         "price_fen": Int64(order.price_fen),
         "quantity_g": Int64(order.quantity_g),
@@ -262,12 +270,8 @@ def standing(order: Order) -> Document:
         "open": order.is_open,
         "reason": order.reason.value if order.reason else None,
         "sequence": Int64(order.sequence),
+        "last_command": _last_to_document(order.last_command),
     }
-
-
-def seen(order: Order) -> Document:
-    """What changes besides where the matcher has done what it had to do with an order."""
-    return {"queued_at": None, "command": None, "last_command": _last_to_document(order.last_command)}
 
 
 def command_to_document(command: Command | None) -> Document | None:
@@ -325,6 +329,10 @@ def order_from_document(document: Mapping[str, Any]) -> Order:
         if last
         else None,
     )
+
+
+def _read_collecting(document: Mapping[str, Any]) -> Collecting:
+    return Collecting(document["until"], _int(document["floor_fen"]), _int(document["price_fen"]))
 
 
 def _read_command(document: Mapping[str, Any]) -> Command:

@@ -74,7 +74,9 @@ def open_exchange(
         leases=leases,
         find_barred=find_barred,
     )
-    changing = OrderChanging(transactions=transactions, clock=clock, hours=hours, nudges=nudges)
+    changing = OrderChanging(
+        database=database, transactions=transactions, clock=clock, hours=hours, nudges=nudges, leases=leases
+    )
     return Exchange(
         orders=Orders(
             database=database, ledger=ledger, channels=channels, clock=clock, placing=placing, changing=changing

@@ -151,6 +151,15 @@ class LimitOnlyError(Refusal):
 
 
 @dataclass(eq=False)
+class PoolBuysError(Refusal):
+    """Pools only sell: what they have in fen is their contributors'."""
+
+    code = "POOL_BUYS"
+    zh = "归集池只能卖出，其资金归参与者所有"
+    en = "a pool only sells; its money belongs to its contributors"
+
+
+@dataclass(eq=False)
 class SelfTradeError(Refusal):
     """The order would cross one of the same owner while orders are collected."""
 

@@ -15,21 +15,15 @@ from typing import TYPE_CHECKING
 import structlog
 from redis.exceptions import RedisError
 
-from backend.kernel.errors import BusyError
+from backend.kernel.errors import BusyError, UnavailableError
 from backend.kernel.ids import SHARD_COUNT, ShardNumber, new_id
-from backend.ledger.errors import (
-    HoldExceededError,
-    HoldExpiredError,
-    HoldNotActiveError,
-    InsufficientFundsError,
-    TooManyHoldsError,
-)
-from backend.ledger.model import Draw, HoldRef, TransactionKind
-from backend.market.exchange.booking import trading
 from backend.market.exchange.candles import Interval, fold
 from backend.market.exchange.candles import Trade as Print
-from backend.market.exchange.model import PhaseKind, order_channel, trade_channel
-from backend.market.exchange.planning import Drawn, Floor, Round, Setbacks, UnknownRestingError
+from backend.market.exchange.floor import Floor, Most, Setbacks, Waiting
+from backend.market.exchange.model import CommandKind, PhaseKind, order_channel, trade_channel
+from backend.market.exchange.planning import Round, UnknownRestingError
+from backend.market.exchange.posting import Posting, SetbackError, moves_of
+from backend.market.exchange.rules import reserved_asset
 from backend.market.exchange.store import ExchangeReads, ExchangeWrites, OvertakenError
 from backend.market.exchange.turns import turn
 from backend.market.serials.store import SerialSheet, TooFewSerialsError
@@ -39,13 +33,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backend.kernel.clock import Clock
-    from backend.ledger.model import Asset, Hold, OwnerId, Transaction
+    from backend.ledger.model import Asset, OwnerId
     from backend.ledger.service import Ledger
-    from backend.ledger.sheet import Sheet
     from backend.market.exchange.candles import Candle
     from backend.market.exchange.hours import Timetable
-    from backend.market.exchange.model import Instrument, OrderId, Trade
-    from backend.market.serials.model import Ranges
+    from backend.market.exchange.model import Instrument, Order, OrderId, Trade
     from backend.mongo.client import Database
     from backend.mongo.transactions import Transactions, Tx
     from backend.valkey.channels import Channels
@@ -54,17 +46,39 @@ if TYPE_CHECKING:
 
 LOG = structlog.get_logger(__name__)
 LEASE_MS = 15_000
-ROUND_LIMIT = 300
 MAX_ROUNDS = 40
 # A round that finds setbacks starts again with what it knows; what it did not know of before is rare.
 MAX_TRIES = 20
 MAX_PASSES = 50
-GONE = (HoldNotActiveError, HoldExpiredError, HoldExceededError)
-SHORT = (InsufficientFundsError, TooManyHoldsError)
+# One instrument whose writes the server does not take is its own matter; a second one is the server's.
+MAX_UNAVAILABLE = 2
 
 
-class _SetbackError(Exception):
-    """The book refused a move: what was decided must be decided anew, knowing that."""
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much one round may be, for it is one MongoDB transaction: it must end in time and fit into the cache.
+
+    ``orders`` to look at, ``moves`` of the ledger (fills, holds made and released), ``ranges`` of serials moved.
+    """
+
+    orders: int = 300
+    moves: int = 400
+    ranges: int = 4_000
+
+    def times(self, factor: int) -> Size:
+        """So many times as much."""
+        return Size(self.orders * factor, self.moves * factor, self.ranges * factor)
+
+    def part(self, parts: int) -> Size:
+        """One of so many parts; never nothing."""
+        return Size(max(1, self.orders // parts), max(1, self.moves // parts), max(1, self.ranges // parts))
+
+    def within(self, other: Size) -> Size:
+        """This, but nowhere more than the other."""
+        return Size(min(self.orders, other.orders), min(self.moves, other.moves), min(self.ranges, other.ranges))
+
+
+STEP = 4
 
 
 class Matching:
@@ -81,7 +95,9 @@ class Matching:
         channels: Channels,
         clock: Clock,
         hours: Timetable,
+        size: Size = Size(),
     ) -> None:
+        self.size = size
         self._reads = ExchangeReads(database)
         self._transactions = transactions
         self._ledger = ledger
@@ -91,31 +107,51 @@ class Matching:
         self._clock = clock
         self._hours = hours
         self._floors: dict[Asset, Floor] = {}
+        # Of instruments whose rounds were too large for the server a while ago.
+        self._sizes: dict[Asset, Size] = {}
 
     async def run(self, shards: Sequence[ShardNumber]) -> int:
         """Match what waits in the instruments of those shards that no other worker matches; how many orders it saw.
 
+        What goes wrong in one instrument keeps no other from being matched.
+
         Raises:
             UnavailableError: MongoDB does not answer; what waits stays queued.
+            Exception: what went wrong first, after all others were matched.
         """
         count = 0
+        failures: list[Exception] = []
         for _ in range(MAX_PASSES):
             if not shards:
-                return count
+                break
             async with self._leases.hold([_lease(shard) for shard in shards], ttl_ms=LEASE_MS) as held:
                 mine = [shard for shard in shards if _lease(shard) in held]
                 if not mine:
-                    return count
+                    break
                 # Before reading: what is placed from now on sends its own nudge.
                 await self._nudges.begin(mine)
                 for instrument in await self._reads.list_instruments(mine):
-                    count += await self._match(instrument.id)
+                    count += await self._match_apart(instrument.id, failures)
             # Whoever was nudged for these shards meanwhile found them held and left them to this worker.
             shards = [ShardNumber(shard) for shard in await self._nudges.asked(mine)]
-        # Another task goes on, so that this worker can do something else or end.
-        await self._nudges.begin(shards)
-        self._nudges.nudge(shards)
+        else:
+            # Another task goes on, so that this worker can do something else or end.
+            await self._nudges.begin(shards)
+            self._nudges.nudge(shards)
+        if failures:
+            raise failures[0]
         return count
+
+    async def _match_apart(self, instrument: Asset, failures: list[Exception]) -> int:
+        """Match one instrument; what goes wrong is noted and logged."""
+        try:
+            return await self._match(instrument)
+        except Exception as error:
+            LOG.exception("instrument not matched", instrument=instrument)
+            failures.append(error)
+            if sum(isinstance(failure, UnavailableError) for failure in failures) >= MAX_UNAVAILABLE:
+                raise
+            return 0
 
     async def sweep(self) -> int:
         """Match wherever something waits whose nudge was lost, has ended, or a phase or day is over."""
@@ -130,6 +166,8 @@ class Matching:
 
     def _is_due(self, instrument: Instrument, now: datetime) -> bool:
         collecting = instrument.collecting
+        if collecting is not None and collecting.price_fen is not None:
+            return True
         is_over = collecting is not None and collecting.until <= now
         is_halted = self._hours.phase_at(instrument, now).kind is PhaseKind.HALTED
         return not is_halted and (is_over or self._hours.day_of(now) > instrument.day)
@@ -172,25 +210,73 @@ class Matching:
                 if floor is None:
                     continue
             floor.instrument = stored
+            size = self._sizes.get(name, self.size)
             now = self._clock.now()
-            is_halted = self._hours.phase_at(stored, now).kind is PhaseKind.HALTED
-            expired = await self._reads.list_expired(name, now, limit=ROUND_LIMIT)
-            queued = await self._reads.list_queued(name, limit=ROUND_LIMIT, cancels_only=is_halted)
-            planned = Round(floor, self._hours, now, setbacks)
+            waiting, is_all = await self._look(stored, now, size)
+            most = min(setbacks.most or Most(size.moves), Most(size.moves), key=lambda one: one.moves)
+            purses = await self._purses(waiting.queued, now)
+            planned = Round(floor, self._hours, now, setbacks, most, purses)
             try:
-                planned.run(queued, expired)
+                planned.run(waiting)
                 if planned.changed or planned.instrument != stored:
-                    trades = await self._write(stored, planned)
+                    trades = await self._write_sized(stored, planned, size)
                     floor.instrument = dataclasses.replace(
                         planned.instrument, revision=stored.revision + 1, turned_by=stored.holder
                     )
                     await self._tell(planned, trades)
-            except (OvertakenError, UnknownRestingError, _SetbackError) as error:
+            except (OvertakenError, UnknownRestingError, SetbackError) as error:
                 LOG.info("round decided anew", instrument=name, reason=repr(error))
                 continue
             self._floors[name] = floor
-            return len(queued) + len(expired), len(queued) < ROUND_LIMIT and len(expired) < ROUND_LIMIT
+            return len(planned.handled), is_all and not planned.is_cut
         raise BusyError
+
+    async def _look(self, stored: Instrument, now: datetime, size: Size) -> tuple[Waiting, bool]:
+        """What there is to do in the instrument, and whether that is all."""
+        is_halted = self._hours.phase_at(stored, now).kind is PhaseKind.HALTED
+        expired = await self._reads.list_expired(stored.id, now, limit=size.orders)
+        queued = await self._reads.list_queued(stored.id, limit=size.orders, cancels_only=is_halted)
+        ends = [one.good_until for one in expired[-1:] if len(expired) == size.orders]
+        # What was queued later was not read, and comes before what ends later.
+        ends += [one.queued_at for one in queued[-1:] if len(queued) == size.orders and one.queued_at]
+        begun = await self._reads.find_orders([stored.taking] if stored.taking else [])
+        taking = begun[stored.taking] if stored.taking else None
+        # What is asked of an order whose fills have begun comes after them: in another round.
+        is_all = not ends and (taking is None or taking.command is None)
+        return Waiting(queued, expired, min([now, *ends]), taking), is_all
+
+    async def _purses(self, queued: Sequence[Order], now: datetime) -> dict[tuple[OwnerId, Asset], int]:
+        """What owners who amend an order have free of what it reserves."""
+        amended = [order for order in queued if order.command and order.command.kind is CommandKind.AMEND]
+        if not amended:
+            return {}
+        pages = await self._ledger.find_pages(list({order.owner: None for order in amended}))
+        purses = {}
+        for order in amended:
+            page, asset = pages[order.owner], reserved_asset(order.side, order.instrument)
+            held = sum(hold.amount for hold in page.holds if hold.asset == asset and hold.expires_at > now)
+            purses[order.owner, asset] = page.balance(asset) - held
+        return purses
+
+    async def _write_sized(self, before: Instrument, planned: Round, size: Size) -> list[Trade]:
+        """Write the round; where the server does not take it, the next ones are smaller.
+
+        Raises:
+            OvertakenError, SetbackError: as ``_write``; and it was too large, nothing changed.
+        """
+        try:
+            trades = await self._write(before, planned, size)
+        except (OvertakenError, SetbackError):
+            raise
+        except Exception as error:
+            smaller = size.part(STEP)
+            if smaller == size:
+                raise
+            self._sizes[before.id] = smaller
+            LOG.warning("round not written; smaller ones follow", instrument=before.id, error=repr(error))
+            raise SetbackError from error
+        self._sizes[before.id] = size.times(STEP).within(self.size)
+        return trades
 
     async def _load(self, stored: Instrument) -> Floor | None:
         """The floor at that revision; None where the orders have gone on while they were read."""
@@ -198,11 +284,11 @@ class Matching:
         again = await self._reads.find_instrument(stored.id)
         return Floor.load(stored, resting) if again == stored else None
 
-    async def _write(self, before: Instrument, planned: Round) -> list[Trade]:
+    async def _write(self, before: Instrument, planned: Round, size: Size) -> list[Trade]:
         """Write the round, once; the trades as they happened.
 
         Raises:
-            OvertakenError, _SetbackError: it must be decided anew; nothing changed.
+            OvertakenError, SetbackError: it must be decided anew; nothing changed.
         """
         unsealed = new_id("uns", planned.now)
 
@@ -211,19 +297,19 @@ class Matching:
             # First what shows soonest that the round was decided on what is no longer so.
             await writes.turn(before, planned.instrument)
             await writes.write_orders(planned.changed.values(), planned.handled)
-            serials = SerialSheet(tx)
+            serials = SerialSheet(tx, size.ranges)
             try:
-                moves = await _moves(serials, planned)
+                moves = await moves_of(serials, planned, self._hours.settings.lot_g)
             except TooFewSerialsError as error:
                 # Whose hold is gone may have used up their credits meanwhile.
                 planned.setbacks.lost |= await self._find_lost(planned)
-                raise _SetbackError from error
+                raise SetbackError from error
             sheet = await self._ledger.open_within(tx, [move.transaction for move in moves])
-            posting = _Posting(sheet, planned)
+            posting = Posting(sheet, planned)
             for move in moves:
                 await posting.post(move)
             if posting.failed:
-                raise _SetbackError
+                raise SetbackError
             await sheet.write(unsealed, planned.now)
             await serials.write()
             await writes.insert_trades(posting.trades)
@@ -253,7 +339,7 @@ class Matching:
         return [
             candle
             for interval in (Interval.MINUTE, Interval.DAY)
-            for candle in fold(sorted(prints, key=lambda one: one.at), interval, self._hours.zone)
+            for candle in fold(prints, interval, self._hours.zone)
         ]
 
     async def _tell(self, planned: Round, trades: Sequence[Trade]) -> None:
@@ -273,84 +359,3 @@ def _is_as_stored(known: Instrument, stored: Instrument) -> bool:
 
 def _lease(shard: ShardNumber) -> str:
     return f"match:{shard}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Move:
-    """A transaction of the round; of a trade with what was decided and the serials that it moves."""
-
-    transaction: Transaction
-    drawn: Drawn | None = None
-    ranges: Ranges = ()
-
-
-async def _moves(serials: SerialSheet, planned: Round) -> list[_Move]:
-    """The round's transactions in their order; trades name the serials that they move."""
-    credit = planned.instrument.id
-    await serials.read_ahead(credit, list({drawn.trade.seller: None for drawn in planned.trades}))
-    moves: list[_Move] = []
-    for move in planned.moves:
-        if isinstance(move, Drawn):
-            trade = move.trade
-            ranges = await serials.move(credit, trade.quantity_g, trade.seller, trade.buyer)
-            moves.append(_Move(trading(trade, ranges, _draws(move)), move, ranges))
-        else:
-            moves.append(_Move(move))
-    return moves
-
-
-def _draws(drawn: Drawn) -> list[Draw]:
-    draws = [Draw(HoldRef(drawn.trade.seller, drawn.seller.hold), drawn.last_of_seller)]
-    if drawn.buyer_pays:
-        draws.append(Draw(HoldRef(drawn.trade.buyer, drawn.buyer.hold), drawn.last_of_buyer))
-    return draws
-
-
-class _Posting:
-    """Posts a round's moves on a sheet, one after the other; what is refused is noted, so that all is found at once."""
-
-    def __init__(self, sheet: Sheet, planned: Round) -> None:
-        self._sheet = sheet
-        self._planned = planned
-        self.trades: list[Trade] = []
-        self.failed = False
-
-    async def post(self, move: _Move) -> None:
-        """Post one move; a hold that is gone cannot be set free any more, and need not be."""
-        transaction, drawn, setbacks = move.transaction, move.drawn, self._planned.setbacks
-        try:
-            await self._sheet.post(transaction, self._planned.now)
-        except (*GONE, *SHORT) as error:
-            if transaction.kind is TransactionKind.HOLD:
-                setbacks.unfunded.add(self._planned.amended[transaction.id])
-            elif drawn is not None:
-                setbacks.lost |= self._find_lost(drawn)
-            elif isinstance(error, GONE):
-                return
-            self.failed = True
-        else:
-            if drawn is not None:
-                at = self._sheet.posted[transaction.id]
-                self.trades.append(
-                    dataclasses.replace(drawn.trade, at=at, transaction=transaction.id, serials=move.ranges)
-                )
-
-    def _find_lost(self, drawn: Drawn) -> set[OrderId]:
-        """Which of a trade's two orders have no hold any more; where that cannot be told and nothing else failed, both.
-
-        An order that could not be amended has no hold either: that is not its fault.
-        """
-        both = {order.id: order for order in (drawn.buyer, drawn.seller)}
-        lost = {
-            name
-            for name, order in both.items()
-            if name not in self._planned.setbacks.unfunded
-            and not any(
-                hold.id == order.hold and hold.expires_at > self._planned.now for hold in self._holds(order.owner)
-            )
-        }
-        return lost if lost or self.failed else set(both)
-
-    def _holds(self, owner: OwnerId) -> tuple[Hold, ...]:
-        page = self._sheet.turned.get(owner) or self._sheet.before.get(owner)
-        return page.holds if page else ()

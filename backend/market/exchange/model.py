@@ -39,7 +39,7 @@ class OrderStatus(StrEnum):
     """Where an order stands."""
 
     PENDING = "PENDING"
-    """Accepted and reserved for; the matcher has not seen it yet."""
+    """Accepted and reserved for; the matcher has not seen it yet, or has more fills for it than one round takes."""
     OPEN = "OPEN"
     FILLED = "FILLED"
     CANCELLED = "CANCELLED"
@@ -56,6 +56,8 @@ class EndReason(StrEnum):
     EXPIRED = "EXPIRED"
     OUTSIDE_BAND = "OUTSIDE_BAND"
     """A new day's reference price left its limit outside the band."""
+    BELOW_FLOOR = "BELOW_FLOOR"
+    """An auction with a floor above its limit was opened before the matcher saw it."""
     HOLD_LOST = "HOLD_LOST"
     """What was reserved for it is reserved no more: the matcher was away for longer than a hold lasts."""
 
@@ -77,6 +79,10 @@ class CommandOutcome(StrEnum):
     INSUFFICIENT_FUNDS = "INSUFFICIENT_FUNDS"
     SELF_TRADE = "SELF_TRADE"
     """In a call phase the amended order would have crossed one of the same owner."""
+    OUTSIDE_BAND = "OUTSIDE_BAND"
+    """The band had moved before the matcher saw the request."""
+    BELOW_FLOOR = "BELOW_FLOOR"
+    """An auction with a floor was opened before the matcher saw the request."""
 
 
 class PhaseKind(StrEnum):
@@ -132,10 +138,14 @@ class StaffAuction:
 
 @dataclass(frozen=True, slots=True)
 class Collecting:
-    """The call phase that the book is in; at ``until`` it is executed."""
+    """The call phase that the book is in; at ``until`` it is executed.
+
+    ``price_fen`` is set once that has begun at this price: what is left of it comes before anything else.
+    """
 
     until: datetime
     floor_fen: int | None
+    price_fen: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +154,8 @@ class Instrument:
 
     ``reference_fen`` is that of the local ``day``; ``last_*`` are of the last trade. ``sequence`` and ``trades`` count
     what the matcher gave out, ``revision`` what changed; ``holder`` is the matcher that may turn its book now,
-    ``turned_by`` the one that did last.
+    ``turned_by`` the one that did last. ``taking``: the order whose fills began in a round that had no room for all of
+    them; the others come before anything else.
     """
 
     id: Asset
@@ -158,6 +169,7 @@ class Instrument:
     extra: ExtraSession | None = None
     auction: StaffAuction | None = None
     collecting: Collecting | None = None
+    taking: OrderId | None = None
     sequence: int = 0
     trades: int = 0
     revision: int = 1
@@ -207,7 +219,10 @@ class Fees:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What was asked of an order and the matcher has not done yet; for an amendment limit and open grams wanted."""
+    """What was asked of an order and the matcher has not done yet; for an amendment limit and open grams wanted.
+
+    What is None shall be as it is when the request is carried out.
+    """
 
     kind: CommandKind
     at: datetime

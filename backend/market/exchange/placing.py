@@ -104,9 +104,10 @@ class OrderPlacing:
         Raises:
             ForbiddenError: nobody who owns credits, or a pool and no administrator.
             InvalidInputError: the key, or no order at all.
-            UnknownInstrumentError, EnterpriseStageError, MarketHaltedError, MarketClosedError, LimitOnlyError,
-            OffLotError, BelowMinimumError, OffTickError, OutsideBandError, BelowFloorError, SelfTradeError,
-            TooManyOrdersError, InsufficientMoneyError, TooFewCreditsError: in this order; nothing changed.
+            UnknownInstrumentError, EnterpriseStageError, PoolBuysError, MarketHaltedError, MarketClosedError,
+            LimitOnlyError, OffLotError, BelowMinimumError, OffTickError, OutsideBandError, BelowFloorError,
+            SelfTradeError, TooManyOrdersError, InsufficientMoneyError, TooFewCreditsError: in this order; nothing
+                changed.
             IdempotencyConflictError: the key was used for another order.
             BusyError, UnavailableError: nothing is known of a refusal; send the same again.
         """

@@ -59,12 +59,17 @@ def fill_value(numerator: int, price_fen: int, quantity_g: int) -> int:
     return value_of(numerator + price_fen * quantity_g) - value_of(numerator)
 
 
-def fee_of(numerator: int, paid_fen: int, value_fen: int, bps: int) -> int:
-    """Fen of fee that a fill of that value costs an order whose earlier fills sum to ``numerator``.
+def fee_due(numerator: int) -> int:
+    """Fen of fee for a sum of value times basis points, rounded up once: splitting an order saves nothing."""
+    return -(-numerator // BPS)
 
-    What is due is the rounded down part of all fills together; no fill costs more than it is worth.
+
+def fee_of(numerator: int, paid_fen: int, value_fen: int, bps: int) -> int:
+    """Fen of fee that a fill of that value costs an order which paid ``paid_fen`` for a sum of ``numerator``.
+
+    A fee is a part of the value, so by whole fen too no fill costs more than it is worth.
     """
-    return min((numerator + value_fen * bps) // BPS - paid_fen, value_fen)
+    return fee_due(numerator + value_fen * bps) - paid_fen
 
 
 def needed(order: Order) -> int:
@@ -72,7 +77,7 @@ def needed(order: Order) -> int:
     if order.side is Side.SELL:
         return order.remaining_g * MG_PER_GRAM
     most_fen = fill_value(order.numerator, order.price_fen, order.remaining_g)
-    return most_fen + (order.fee_numerator + most_fen * order.fees.most_bps) // BPS - order.fee_fen
+    return most_fen + fee_of(order.fee_numerator, order.fee_fen, most_fen, order.fees.most_bps)
 
 
 def reserved_asset(side: Side, instrument: Asset) -> Asset:

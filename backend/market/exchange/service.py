@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from backend.kernel.errors import InvalidInputError, Text, UnavailableError
 from backend.kernel.units import MG_PER_GRAM
 from backend.ledger.model import is_credit
 from backend.market.exchange import rules
 from backend.market.exchange.book import Depth, LevelDepth, Side
-from backend.market.exchange.candles import LENGTHS, Interval, candle_start, merge, ticker
+from backend.market.exchange.candles import LENGTHS, MINUTE, Interval, candle_start, merge, ticker
 from backend.market.exchange.model import Holding, order_channel
 from backend.market.exchange.store import ExchangeReads
 from backend.market.serials.store import list_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
     from datetime import datetime
 
     from backend.identity.model import Principal
@@ -42,10 +43,16 @@ PATIENCE_S = 1.0
 LOOK_AGAIN_S = 0.1
 MAX_LEVELS = 50
 MAX_CANDLES = 500
-# Hours are made of minutes.
-MAX_STORED = (MAX_CANDLES + 1) * 60
+# Longer candles are made of minutes, of which so many are read; the first candle begins less than an hour before.
+MAX_MINUTES = 10_000
+MAX_STORED = MAX_MINUTES + 60
+MAX_INSTRUMENTS = 100
 SHOWN_RANGES = 100
 MINUTES_OF_A_DAY = 1_440
+# How old a book may be that is shown: as often as this it is read, however many ask.
+SHOWN_FOR_S = 0.25
+Shown = TypeVar("Shown")
+NO_DATE = Text("超出可用日期范围", "no date that can be")
 
 
 class Orders:
@@ -182,17 +189,61 @@ class Watch:
         return {event["order"] for event in [first, *(self.events.get_nowait() for _ in range(self.events.qsize()))]}  # type: ignore[misc]
 
 
+@dataclass(frozen=True, slots=True)
+class ShownBook:
+    """All prices of a book, best first, and where its instrument stood."""
+
+    depth: Depth
+    sequence: int
+    at: datetime
+
+
+@dataclass
+class _Shared(Generic[Shown]):
+    """What was read of each instrument, for all who ask: again once the instrument changed, but not at every change."""
+
+    _kept: dict[Asset, tuple[object, float, asyncio.Task[Shown]]] = field(default_factory=dict)
+
+    async def get(
+        self, instrument: Instrument, *beside: object, lives_s: float, read: Callable[[], Coroutine[Any, Any, Shown]]
+    ) -> Shown:
+        """What was read when the instrument stood as now, or less than ``lives_s`` ago, or is being read now."""
+        # Every round of a matcher makes a revision.
+        version = (instrument.revision, instrument.turned_by, *beside)
+        now = asyncio.get_running_loop().time()
+        known = self._kept.get(instrument.id)
+        if known is not None:
+            of, since, task = known
+            is_broken = task.done() and (task.cancelled() or task.exception() is not None)
+            if not is_broken and (of == version or now < since + lives_s or not task.done()):
+                return await asyncio.shield(task)
+        task = asyncio.create_task(read())
+        self._kept[instrument.id] = (version, now, task)
+        return await asyncio.shield(task)
+
+
 class MarketData:
     """What everybody may know: instruments, depth, trades, candles."""
 
-    def __init__(self, database: Database, clock: Clock, hours: Timetable) -> None:
+    def __init__(self, database: Database, clock: Clock, hours: Timetable, shown_for_s: float = SHOWN_FOR_S) -> None:
         self._reads = ExchangeReads(database)
         self._clock = clock
         self._hours = hours
+        self.shown_for_s = shown_for_s
+        # Only instruments that exist are in there.
+        self._books: _Shared[ShownBook] = _Shared()
+        self._tickers: _Shared[Ticker] = _Shared()
 
-    async def list_instruments(self) -> list[Instrument]:
-        """All that is traded, by batch."""
-        return await self._reads.list_instruments()
+    async def list_instruments(
+        self,
+        *,
+        limit: int = MAX_INSTRUMENTS,
+        older: Place | None = None,
+        newer: Place | None = None,
+        newest: bool = True,
+    ) -> list[Instrument]:
+        """What is traded, listed last first."""
+        return await self._reads.list_listed(limit=limit, older=older, newer=newer, newest=newest)
 
     async def find_instrument(self, instrument: Asset) -> Instrument | None:
         """The instrument of that id."""
@@ -210,17 +261,24 @@ class MarketData:
         """Today's band of prices."""
         return rules.band_of(self.reference_of(instrument), self._hours.settings)
 
-    async def depth(self, instrument: Asset, levels: int) -> Depth:
-        """The best ``levels`` (1–50) prices of both sides.
+    async def book(self, instrument: Instrument, levels: int) -> ShownBook:
+        """The best ``levels`` (1–50) prices of both sides, a quarter of a second old at most where many ask.
 
         Raises:
             InvalidInputError: more or less levels.
         """
         if not 1 <= levels <= MAX_LEVELS:
             raise InvalidInputError("depth", Text(f"1–{MAX_LEVELS}", f"1–{MAX_LEVELS}"))
-        found = await self._reads.list_depth(instrument)
+        whole = await self._books.get(instrument, lives_s=self.shown_for_s, read=lambda: self._read_book(instrument.id))
+        bids, asks = whole.depth
+        return dataclasses.replace(whole, depth=Depth(bids[:levels], asks[:levels]))
+
+    async def _read_book(self, name: Asset) -> ShownBook:
+        now, instrument = self._clock.now(), await self._reads.find_instrument(name)
+        found = await self._reads.list_depth(name)
         sides = {side: sorted(LevelDepth(*level) for name, *level in found if name == side.value) for side in Side}
-        return Depth(tuple(sides[Side.BUY][::-1][:levels]), tuple(sides[Side.SELL][:levels]))
+        depth = Depth(tuple(sides[Side.BUY][::-1]), tuple(sides[Side.SELL]))
+        return ShownBook(depth, instrument.sequence if instrument else 0, now)
 
     async def list_trades(
         self, instrument: Asset, *, below: int | None, above: int | None, limit: int, newest: bool
@@ -238,18 +296,31 @@ class MarketData:
         """Candles that begin in ``since <= t < until``, oldest first.
 
         Raises:
-            InvalidInputError: the span runs backwards, or is longer than 500 candles.
+            InvalidInputError: the span runs backwards, is longer than 500 candles or 10,000 minutes (days aside), or
+                lies outside the calendar.
         """
+        zone, length = self._hours.zone, LENGTHS.get(interval, timedelta(days=1))
+        most = MAX_CANDLES if interval is Interval.DAY else min(MAX_CANDLES, MAX_MINUTES * MINUTE // length)
+        try:
+            since, until = since.astimezone(UTC), until.astimezone(UTC)
+            # Whole candles of the interval: the first begins at or after ``since``.
+            begin = candle_start(interval, since, zone)
+        except OverflowError as error:
+            raise InvalidInputError("since", NO_DATE) from error
+        if not timedelta() <= until - since <= most * length:
+            raise InvalidInputError("until", Text(f"最多 {most} 个周期", f"at most {most} candles"))
         stored = Interval.DAY if interval is Interval.DAY else Interval.MINUTE
-        if not since <= until <= since + MAX_CANDLES * LENGTHS.get(interval, timedelta(days=1)):
-            raise InvalidInputError("until", Text(f"最多 {MAX_CANDLES} 个周期", f"at most {MAX_CANDLES} candles"))
-        # Whole candles of the interval: the first begins at or after ``since``.
-        begin = candle_start(interval, since, self._hours.zone)
         found = await self._reads.list_candles(instrument, stored, begin, until, limit=MAX_STORED)
-        return [candle for candle in merge(found, interval, self._hours.zone) if candle.start >= since]
+        return [candle for candle in merge(found, interval, zone) if candle.start >= since]
 
     async def ticker(self, instrument: Instrument) -> Ticker:
         """The last price beside the reference, and what the last 24 hours traded."""
+        minute = candle_start(Interval.MINUTE, self._clock.now(), self._hours.zone)
+        return await self._tickers.get(
+            instrument, minute, lives_s=self.shown_for_s, read=lambda: self._read_ticker(instrument)
+        )
+
+    async def _read_ticker(self, instrument: Instrument) -> Ticker:
         now = self._clock.now()
         minutes = await self._reads.list_candles(
             instrument.id,

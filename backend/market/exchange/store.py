@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bson import Int64
 from pymongo import UpdateOne
 
-from backend.ledger.documents import PAGES
-from backend.ledger.model import PROGRAMME, Asset, OwnerId, Purpose
+from backend.ledger.model import Asset
 from backend.market.exchange.book import Side
 from backend.market.exchange.documents import (
     INSTRUMENTS,
@@ -20,7 +19,6 @@ from backend.market.exchange.documents import (
     mode_of,
     order_from_document,
     order_to_document,
-    seen,
     standing,
 )
 from backend.market.exchange.model import TRADE_DIGITS, CommandKind, OrderStatus, trade_id
@@ -37,17 +35,18 @@ from backend.mongo.paging import page_by_moment
 from backend.mongo.transactions import StaleReadError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from backend.ledger.model import OwnerId
     from backend.market.exchange.candles import Candle, Interval
     from backend.market.exchange.model import Command, Instrument, Order, OrderId, Trade
-    from backend.mongo.client import Database, Document, Snapshot
+    from backend.mongo.client import Database, Document
 
 Place = tuple["datetime", str]
 QUEUED = {"$type": "date"}
 ANY = {"$gt": ""}
-MAX_INSTRUMENTS = 1_000
+INSTRUMENTS_PAGE = 1_000
 MAX_RESTING = 1_000_000
 MOST_TRADES = 10**TRADE_DIGITS - 1
 
@@ -63,6 +62,11 @@ class ExchangeWrites(KeyedWrites):
         """The instrument of that id."""
         found = await self._tx.find_one(INSTRUMENTS.name, {"_id": instrument})
         return instrument_from_document(found) if found else None
+
+    async def is_any_queued(self, instrument: Asset, before: datetime) -> bool:
+        """Whether an order waits for the matcher since before that moment."""
+        query = {"instrument": instrument, "queued_at": {"$type": "date", "$lt": before}}
+        return bool(await self._tx.find(ORDERS.name, query, ["_id"], limit=1))
 
     async def insert_instrument(self, instrument: Instrument) -> None:
         """List a new one."""
@@ -115,32 +119,37 @@ class ExchangeWrites(KeyedWrites):
         )
 
     async def write_orders(self, changed: Iterable[Order], handled: Mapping[OrderId, int]) -> None:
-        """Write how orders stand now; of those ``handled`` no command may have come since (their count is given).
+        """Write how orders stand now, and what is asked of those ``handled`` (with how many requests they had then).
 
-        Only the holder of the instrument writes this, so what it has not read anew is still so.
-
-        Raises:
-            OvertakenError: a command came.
+        Only the holder of the instrument writes how an order stands. What was asked since then stays queued.
         """
+        # The first run hopes that nothing was; a filter that meets nothing starts the body again.
+        late = set() if self._tx.is_first else await self._find_late(handled)
         changes = []
         for order in changed:
-            if order.id in handled:
-                query: Document = {"_id": order.id, "commands": Int64(handled[order.id])}
-                changes.append(UpdateOne(query, {"$set": {**standing(order), **seen(order)}}))
-            elif order.is_open:
-                changes.append(UpdateOne({"_id": order.id}, {"$set": standing(order)}))
-            else:
+            query: Document = {"_id": order.id}
+            change = standing(order)
+            if not order.is_open:
                 # Whatever was asked of it meanwhile comes too late.
-                ended = {**standing(order), "queued_at": None, "command": None}
-                changes.append(UpdateOne({"_id": order.id}, {"$set": ended}))
-        try:
-            await self._tx.bulk_write(ORDERS.name, changes)
-        except StaleReadError as error:
-            raise OvertakenError from error
+                change |= {"queued_at": None, "command": None}
+            elif order.id in handled and order.id not in late:
+                query["commands"] = Int64(handled[order.id])
+                change |= {"queued_at": order.queued_at, "command": None}
+            changes.append(UpdateOne(query, {"$set": change}))
+        await self._tx.bulk_write(ORDERS.name, changes)
+
+    async def _find_late(self, handled: Mapping[OrderId, int]) -> set[OrderId]:
+        """Orders of which more was asked than was handled."""
+        found = await self._tx.find(ORDERS.name, {"_id": {"$in": list(handled)}}, fields=["commands"])
+        return {document["_id"] for document in found if document["commands"] != handled[document["_id"]]}
 
     async def insert_trades(self, trades: Sequence[Trade]) -> None:
-        """Insert new trades."""
+        """Insert new trades of one instrument, which learns when the last of them was."""
         await self._tx.insert_soon(TRADES.name, [trade_to_document(trade) for trade in trades])
+        if trades:
+            # The book's time of the trade, which the matcher does not know before it is posted.
+            last = trades[-1]
+            await self._tx.update_one(INSTRUMENTS.name, {"_id": last.instrument}, {"$set": {"last_at": last.at}})
 
     async def add_candles(self, instrument: Asset, candles: Iterable[Candle]) -> None:
         """Add what was traded to candles of minutes and days, which follow on what is there."""
@@ -190,8 +199,30 @@ class ExchangeReads:
 
     async def list_instruments(self, shards: Sequence[int] | None = None) -> list[Instrument]:
         """All instruments, or those of some shards, by id."""
-        query = {} if shards is None else {"shard": {"$in": [Int64(shard) for shard in shards]}}
-        found = await self._database.find(INSTRUMENTS.name, query, limit=MAX_INSTRUMENTS, sort=[("_id", 1)])
+        query: Document = {} if shards is None else {"shard": {"$in": [Int64(shard) for shard in shards]}}
+        found: list[Document] = []
+        while not len(found) % INSTRUMENTS_PAGE:
+            after = {**query, "_id": {"$gt": found[-1]["_id"] if found else ""}}
+            more = await self._database.find(INSTRUMENTS.name, after, limit=INSTRUMENTS_PAGE, sort=[("_id", 1)])
+            found += more
+            if not more:
+                break
+        return [instrument_from_document(document) for document in found]
+
+    async def list_listed(
+        self, *, limit: int, older: Place | None, newer: Place | None, newest: bool
+    ) -> list[Instrument]:
+        """Instruments, listed last first."""
+        found = await page_by_moment(
+            self._database,
+            INSTRUMENTS.name,
+            {},
+            moment="listed_at",
+            limit=limit,
+            older=older,
+            newer=newer,
+            newest=newest,
+        )
         return [instrument_from_document(document) for document in found]
 
     async def take_fence(self, instrument: Asset, holder: str) -> Instrument:
@@ -319,30 +350,3 @@ class ExchangeReads:
         sums = {one["_id"]: (int(one["fen"]), int(one["grams"])) for one in found}
         (paid_fen, bought_g), (_, sold_g) = (sums.get(side.value, (0, 0)) for side in Side)
         return paid_fen, bought_g, sold_g
-
-
-async def stream_instruments(snapshot: Snapshot) -> AsyncIterator[Instrument]:
-    """Every instrument of that instant."""
-    async for document in snapshot.stream(INSTRUMENTS.name, {}, sort=[("_id", 1)]):
-        yield instrument_from_document(document)
-
-
-async def stream_orders(snapshot: Snapshot) -> AsyncIterator[tuple[Order, bool]]:
-    """Every order of that instant, and whether its document is what it should be."""
-    async for document in snapshot.stream(ORDERS.name, {}):
-        order = order_from_document(document)
-        yield order, order_to_document(order) == document
-
-
-async def stream_trades(snapshot: Snapshot) -> AsyncIterator[tuple[Trade, bool]]:
-    """Every trade of that instant by instrument and number, and whether its document is what it should be."""
-    async for document in snapshot.stream(TRADES.name, {}, sort=[("_id", 1)]):
-        trade = trade_from_document(document)
-        yield trade, trade_to_document(trade) == document
-
-
-async def stream_holders(snapshot: Snapshot) -> AsyncIterator[OwnerId]:
-    """Every owner on whose page something is held for the exchange."""
-    query = {"holds.to": {"$regex": f"^{PROGRAMME}:{Purpose.EXCHANGE}"}}
-    async for document in snapshot.stream(PAGES.name, query, fields=["_id"]):
-        yield OwnerId(document["_id"])

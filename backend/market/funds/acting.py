@@ -9,12 +9,14 @@ from backend.identity.rule_desk import require_staff
 from backend.identity.rules import require_idempotency_key, require_note
 from backend.kernel.crypto import payload_hash
 from backend.kernel.errors import Text
-from backend.market.funds.errors import OwnProposalError
+from backend.market.funds.errors import OwnInterestError, OwnProposalError
+from backend.market.funds.model import account_of_owner
 from backend.market.funds.rules import MAX_REASON
 from backend.mongo.idempotency import Use
 
 if TYPE_CHECKING:
     from backend.identity.model import Principal
+    from backend.ledger.model import OwnerId
 
 ADMINISTRATORS = frozenset({StaffRole.ADMIN})
 FINANCE = frozenset({StaffRole.FINANCE, StaffRole.ADMIN})
@@ -43,6 +45,16 @@ def require_other(principal: Principal, proposer: str | None) -> None:
     """
     if str(principal) == proposer:
         raise OwnProposalError
+
+
+def require_disinterested(principal: Principal, owner: OwnerId) -> None:
+    """Let pass whoever is not the citizen whose money it is.
+
+    Raises:
+        OwnInterestError: they are.
+    """
+    if principal.id == account_of_owner(owner).citizen:
+        raise OwnInterestError
 
 
 def use_of(principal: Principal, operation: str, key: str, *payload: object) -> Use:

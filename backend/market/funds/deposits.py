@@ -7,6 +7,7 @@ transaction commit together.
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from typing import TYPE_CHECKING
 
 from backend.actions.errors import UnknownCitizenError
@@ -15,7 +16,14 @@ from backend.kernel.clock import local_date
 from backend.kernel.errors import IdempotencyConflictError
 from backend.kernel.ids import derived_id
 from backend.market.funds import rules
-from backend.market.funds.acting import ANY_STAFF, RECORDING_MONEY, require_finance, require_other, use_of
+from backend.market.funds.acting import (
+    ANY_STAFF,
+    RECORDING_MONEY,
+    require_disinterested,
+    require_finance,
+    require_other,
+    use_of,
+)
 from backend.market.funds.enterprises import require_approved
 from backend.market.funds.errors import DepositStageError, DuplicateReferenceError, UnknownDepositError
 from backend.market.funds.model import Deposit, DepositId, DepositStage, account_of_owner
@@ -64,12 +72,13 @@ class Deposits:
         """Record money that came in; it is in the book once another has approved it.
 
         Raises:
-            UnknownCitizenError, UnknownEnterpriseError, EnterpriseStageError: the account, in this order.
+            UnknownCitizenError, OwnInterestError, UnknownEnterpriseError, EnterpriseStageError: the account, in this
+                order; nobody records money of their own.
             DuplicateReferenceError: that line of the bank's statement was recorded already.
         """
         require_finance(principal, key)
         now, actor = self._clock.now(), str(principal)
-        rules.require_deposit(order, local_date(now, self._zone))
+        order = rules.require_deposit(order, local_date(now, self._zone))
         owner, entry = order.account.owner, order.entry
         use = use_of(principal, "depositFunds", key, owner, order.fen, *map(str, entry), order.note)
         deposit = Deposit(
@@ -79,11 +88,13 @@ class Deposits:
             fen=order.fen,
             entry=entry,
             note=order.note,
+            salt=secrets.token_hex(rules.SALT_BYTES),
             stage=DepositStage.PROPOSED,
             proposed_at=now,
             proposed_by=actor,
         )
         await self._require_citizen(order.account)
+        require_disinterested(principal, owner)
 
         async def body(tx: Tx) -> Deposit:
             writes = FundWrites(tx)
@@ -110,7 +121,7 @@ class Deposits:
         Raises:
             UnknownDepositError, DepositStageError: in this order.
             EnterpriseStageError: the enterprise was suspended meanwhile.
-            OwnProposalError: the caller proposed it.
+            OwnInterestError, OwnProposalError: it is the caller's own money; the caller proposed it.
         """
         return await self._decide(principal, deposit, DepositStage.APPROVED, None, key=key)
 
@@ -119,7 +130,7 @@ class Deposits:
 
         Raises:
             UnknownDepositError, DepositStageError: in this order.
-            OwnProposalError: the caller proposed it.
+            OwnInterestError, OwnProposalError: it is the caller's own money; the caller proposed it.
         """
         return await self._decide(principal, deposit, DepositStage.REJECTED, reason, key=key)
 
@@ -139,13 +150,14 @@ class Deposits:
                 return before
             if before.stage is not DepositStage.PROPOSED:
                 raise DepositStageError(before.id, before.stage)
+            require_disinterested(principal, before.owner)
             require_other(principal, before.proposed_by)
             after = dataclasses.replace(before, stage=stage, decided_at=now, decided_by=str(principal), reason=reason)
             if stage is DepositStage.APPROVED:
                 enterprise = account_of_owner(before.owner).enterprise
                 if enterprise is not None:
                     await require_approved(writes, enterprise)
-                await self._ledger.post_within(tx, [rules.depositing(before)], at=now)
+                await self._ledger.post_within(tx, [rules.depositing(after)], at=now)
             else:
                 await writes.free_reference(before.entry.reference, before.id)
             await writes.save_deposit(before, after)

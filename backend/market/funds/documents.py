@@ -1,7 +1,8 @@
 """Enterprises, deposits, payouts and bank references as documents of MongoDB.
 
-``market_bank_references``: one a line of the bank's statement, whatever it is about; its ``_id`` is the reference, so
-that two records of one line cannot be written down. That of a rejected deposit is free again: the line was not it.
+``market_bank_references``: one a line of the bank's statement, whatever it is about; its ``_id`` is the reference in
+its stored form, so that two records of one line cannot be written down. That of a rejected deposit is free again: the
+line was not it.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ DEPOSITS = Collection(
             "fen": AMOUNT,
             "entry": ENTRY,
             "note": nullable(TEXT),
+            "salt": TEXT,
             "stage": one_of(*DepositStage),
             "proposed_at": MOMENT,
             "proposed_by": TEXT,
@@ -91,6 +93,7 @@ PAYOUTS = Collection(
             "fen": AMOUNT,
             "masked": record({"name": TEXT, "number": TEXT, "bank": TEXT}),
             "sealed": TEXT,
+            "salt": TEXT,
             "stage": one_of(*PayoutStage),
             "requested_at": MOMENT,
             "expires_at": MOMENT,
@@ -162,6 +165,7 @@ def deposit_to_document(deposit: Deposit) -> Document:
         "fen": Int64(deposit.fen),
         "entry": _entry_to_document(deposit.entry),
         "note": deposit.note,
+        "salt": deposit.salt,
         "stage": deposit.stage.value,
         "proposed_at": deposit.proposed_at,
         "proposed_by": deposit.proposed_by,
@@ -179,6 +183,7 @@ def deposit_from_document(document: Mapping[str, Any]) -> Deposit:
         fen=int(document["fen"]),
         entry=_entry_from_document(document["entry"]),
         note=document["note"],
+        salt=document["salt"],
         stage=DepositStage(document["stage"]),
         proposed_at=document["proposed_at"],
         proposed_by=document["proposed_by"],
@@ -196,6 +201,7 @@ def payout_to_document(payout: Payout) -> Document:
         "fen": Int64(payout.fen),
         "masked": payout.masked._asdict(),
         "sealed": payout.sealed,
+        "salt": payout.salt,
         "stage": payout.stage.value,
         "requested_at": payout.requested_at,
         "expires_at": payout.expires_at,
@@ -218,6 +224,7 @@ def payout_from_document(document: Mapping[str, Any]) -> Payout:
         fen=int(document["fen"]),
         masked=Payee(**document["masked"]),
         sealed=document["sealed"],
+        salt=document["salt"],
         stage=PayoutStage(document["stage"]),
         requested_at=document["requested_at"],
         expires_at=document["expires_at"],

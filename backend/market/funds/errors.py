@@ -51,6 +51,15 @@ class OwnProposalError(Refusal):
 
 
 @dataclass(eq=False)
+class OwnInterestError(Refusal):
+    """Staff who are the citizen concerned neither record that citizen's money nor decide on it."""
+
+    code = "OWN_INTEREST"
+    zh = "不能经办涉及本人资金或收益的业务"
+    en = "nobody handles money or benefits of their own"
+
+
+@dataclass(eq=False)
 class UnknownDepositError(Refusal):
     """There is no such deposit."""
 

@@ -154,13 +154,17 @@ class DepositOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deposit:
-    """Money that came in by the bank; in the book once somebody other than who proposed it has approved it."""
+    """Money that came in by the bank; in the book once somebody other than who proposed it has approved it.
+
+    ``salt`` opens the pseudonyms under which the book seals who did so.
+    """
 
     id: DepositId
     owner: OwnerId
     fen: int
     entry: BankEntry
     note: str | None
+    salt: str
     stage: DepositStage
     proposed_at: datetime
     proposed_by: str
@@ -183,6 +187,7 @@ class Payout:
 
     From the request on the fen are held; who records the bank's transfer moves them into a hold of its own, which
     outlasts the request's, so that what was paid cannot be spent meanwhile. ``expires_at`` is the hold's end.
+    ``salt`` opens the pseudonyms under which the book seals who recorded the transfer and who approved it.
     """
 
     id: PayoutId
@@ -190,6 +195,7 @@ class Payout:
     fen: int
     masked: Payee
     sealed: str
+    salt: str
     stage: PayoutStage
     requested_at: datetime
     expires_at: datetime

@@ -6,6 +6,7 @@ Stage and ledger transactions commit together. The payee is stored encrypted; fi
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from typing import TYPE_CHECKING
 
 import orjson
@@ -21,7 +22,14 @@ from backend.kernel.errors import IdempotencyConflictError, TransientError
 from backend.kernel.ids import derived_id
 from backend.ledger.expiry import lapse
 from backend.market.funds import rules
-from backend.market.funds.acting import ANY_STAFF, RECORDING_MONEY, require_finance, require_other, use_of
+from backend.market.funds.acting import (
+    ANY_STAFF,
+    RECORDING_MONEY,
+    require_disinterested,
+    require_finance,
+    require_other,
+    use_of,
+)
 from backend.market.funds.enterprises import require_approved
 from backend.market.funds.errors import (
     DuplicateReferenceError,
@@ -29,7 +37,7 @@ from backend.market.funds.errors import (
     TooManyPayoutsError,
     UnknownPayoutError,
 )
-from backend.market.funds.model import OPEN_PAYOUT, BankEntry, Payee, Payout, PayoutId, PayoutStage
+from backend.market.funds.model import OPEN_PAYOUT, BankEntry, Payee, Payout, PayoutId, PayoutStage, account_of_owner
 from backend.market.funds.store import FundReads, FundWrites
 from backend.market.traders import owner_of
 
@@ -105,6 +113,7 @@ class Payouts:
             fen=fen,
             masked=rules.masked(payee),
             sealed=encrypt(self._payee_key, canonical_json(payee._asdict()), _context(payout_id)),
+            salt=secrets.token_hex(rules.SALT_BYTES),
             stage=PayoutStage.REQUESTED,
             requested_at=now,
             expires_at=rules.end_of_hold(now, rules.REQUEST_DAYS, self._zone),
@@ -155,14 +164,18 @@ class Payouts:
 
         Raises:
             UnknownPayoutError, PayoutStageError: in this order.
+            UnknownEnterpriseError, EnterpriseStageError: its owner is an enterprise that is not let in any more.
+            OwnInterestError: it is the caller's own money.
             DuplicateReferenceError: that line was recorded already.
         """
         require_finance(principal, key)
-        rules.require_entry(entry, local_date(self._clock.now(), self._zone))
+        entry = rules.require_entry(entry, local_date(self._clock.now(), self._zone))
 
         async def effect(tx: Tx, before: Payout, now: datetime) -> Payout:
             writes = FundWrites(tx)
             rules.require_stage(before, now, *OPEN_PAYOUT)
+            await _require_let_in(writes, before)
+            require_disinterested(principal, before.owner)
             if before.entry is not None:
                 await writes.free_reference(before.entry.reference, before.id)
             if await writes.is_reference_used(entry.reference):
@@ -188,20 +201,25 @@ class Payouts:
 
         Raises:
             UnknownPayoutError, PayoutStageError: in this order.
-            OwnProposalError: the caller recorded it.
+            UnknownEnterpriseError, EnterpriseStageError: its owner is an enterprise that is not let in any more.
+            OwnInterestError, OwnProposalError: it is the caller's own money; the caller recorded it.
             ReferenceChangedError: another line is recorded than the caller looked at.
         """
         require_finance(principal, key)
+        reference = rules.require_reference(reference)
 
         async def effect(tx: Tx, before: Payout, now: datetime) -> Payout:
             rules.require_stage(before, now, PayoutStage.SETTLING)
+            await _require_let_in(FundWrites(tx), before)
+            require_disinterested(principal, before.owner)
             require_other(principal, before.settled_by)
             assert before.entry is not None
             if before.entry.reference != reference:
                 raise ReferenceChangedError(before.entry.reference)
-            posting = rules.paying(before)
+            after = _decided(before, PayoutStage.PAID, principal, now)
+            posting = rules.paying(after)
             await self._post(tx, now, posting)
-            return dataclasses.replace(_decided(before, PayoutStage.PAID, principal, now), transaction=posting.id)
+            return dataclasses.replace(after, transaction=posting.id)
 
         return await self._change(use_of(principal, "approvePayout", key, payout, reference), payout, effect)
 
@@ -210,12 +228,13 @@ class Payouts:
 
         Raises:
             UnknownPayoutError, PayoutStageError: in this order.
-            OwnProposalError: the caller recorded a transfer of it.
+            OwnInterestError, OwnProposalError: it is the caller's own money; the caller recorded a transfer of it.
         """
         require_finance(principal, key, reason=reason)
 
         async def effect(tx: Tx, before: Payout, now: datetime) -> Payout:
             rules.require_stage(before, now, *OPEN_PAYOUT)
+            require_disinterested(principal, before.owner)
             require_other(principal, before.settled_by)
             if before.entry is not None:
                 await FundWrites(tx).free_reference(before.entry.reference, before.id)
@@ -260,8 +279,8 @@ class Payouts:
 
         await self._transactions.run(body)
 
-    def reveal_payee(self, principal: Principal, payout: Payout) -> Payee:
-        """The bank account in full; for finance staff.
+    def reveal_payee(self, principal: Principal, payout: Payout) -> Payee | None:
+        """The bank account in full, None where what is stored cannot be read any more; for finance staff.
 
         Raises:
             ForbiddenError: anybody else, administrators too.
@@ -269,8 +288,13 @@ class Payouts:
         require_staff(principal, PAYEE_READERS, RECORDING_MONEY)
         return self._open(payout)
 
-    def _open(self, payout: Payout) -> Payee:
-        return Payee(**orjson.loads(decrypt(self._payee_key, payout.sealed, _context(payout.id))))
+    def _open(self, payout: Payout) -> Payee | None:
+        try:
+            return Payee(**orjson.loads(decrypt(self._payee_key, payout.sealed, _context(payout.id))))
+        except ValueError:
+            # Another key, or changed: the book seals what was stored, so the audit names the payout.
+            LOG.exception("a payee cannot be read", payout=payout.id)
+            return None
 
     async def list_payouts(
         self,
@@ -314,6 +338,12 @@ class Payouts:
             return after
 
         return await self._transactions.run(body)
+
+
+async def _require_let_in(writes: FundWrites, payout: Payout) -> None:
+    enterprise = account_of_owner(payout.owner).enterprise
+    if enterprise is not None:
+        await require_approved(writes, enterprise)
 
 
 def _decided(payout: Payout, stage: PayoutStage, principal: Principal, now: datetime) -> Payout:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import unicodedata
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 from backend.identity.rules import require_note
 from backend.kernel.clock import local_date
 from backend.kernel.credit_codes import is_credit_code
+from backend.kernel.crypto import payload_hash
 from backend.kernel.errors import InvalidInputError, Text
 from backend.ledger.model import BANK, CNY, HoldRef, Posting, Transaction, TransactionKind, account_of
 from backend.market.funds.errors import EnterpriseStageError, PayoutStageError
@@ -35,7 +37,7 @@ MAX_CONTACT = 100
 MAX_PURPOSE = 200
 MAX_REASON = 500
 MAX_NOTE = 200
-MAX_REFERENCE = 64
+REFERENCE = re.compile(r"[A-Za-z0-9./_-]{1,64}")
 # A hundred thousand million yuan: sums of such amounts stay far from 64 bits.
 MAX_FEN = 10**13
 MAX_OPEN_PAYOUTS = 5
@@ -46,6 +48,8 @@ SETTLING_DAYS = 366
 MAX_PAYEE, MAX_BANK = 70, 100
 ACCOUNT_NUMBER = re.compile(r"[0-9A-Z]{8,34}")
 SHOWN_DIGITS = 4
+SALT_BYTES = 16
+PSEUDONYM_CHARACTERS = 32
 
 FROM_STAGES: Mapping[EnterpriseStep, frozenset[EnterpriseStage]] = {
     EnterpriseStep.APPROVE: frozenset({EnterpriseStage.PROPOSED}),
@@ -98,30 +102,43 @@ def require_fen(fen: int) -> None:
         raise InvalidInputError("fen", Text(f"1–{MAX_FEN}", f"1–{MAX_FEN}"))
 
 
-def require_entry(entry: BankEntry, today: date) -> None:
-    """Refuse what can be no line of a bank's statement as of that local day.
+def require_reference(reference: str) -> str:
+    """A bank's reference in its stored form, the same however it is typed: half-width, capitals, without blanks.
 
     Raises:
-        InvalidInputError: the reference (1–64 characters), or a value date to come or of another age.
+        InvalidInputError: that is not 1–64 letters, digits, dots, slashes, dashes and underscores.
     """
-    require_note("reference", entry.reference, limit=MAX_REFERENCE)
-    if entry.reference != entry.reference.strip():
-        raise InvalidInputError("reference", Text("首尾不能有空格", "no blanks around it"))
+    form = "".join(unicodedata.normalize("NFKC", reference).split())
+    if not REFERENCE.fullmatch(form):
+        problem = Text("1–64 位字母、数字或 . / _ -", "1–64 letters, digits or . / _ -")
+        raise InvalidInputError("reference", problem)
+    return form.upper()
+
+
+def require_entry(entry: BankEntry, today: date) -> BankEntry:
+    """The line of a bank's statement in its stored form, as of that local day.
+
+    Raises:
+        InvalidInputError: the reference, or a value date to come or of another age.
+    """
+    reference = require_reference(entry.reference)
     if not FIRST_VALUE_DATE <= entry.value_date <= today:
         problem = Text(f"{FIRST_VALUE_DATE} 至今天", f"from {FIRST_VALUE_DATE} to today")
         raise InvalidInputError("valueDate", problem)
+    return entry._replace(reference=reference)
 
 
-def require_deposit(order: DepositOrder, today: date) -> None:
-    """Refuse a deposit that cannot be.
+def require_deposit(order: DepositOrder, today: date) -> DepositOrder:
+    """The deposit in its stored form.
 
     Raises:
         InvalidInputError: the amount, the bank's entry, or the note (1–200 characters where there is one).
     """
     require_fen(order.fen)
-    require_entry(order.entry, today)
+    entry = require_entry(order.entry, today)
     if order.note is not None:
         require_note("note", order.note, limit=MAX_NOTE)
+    return dataclasses.replace(order, entry=entry)
 
 
 def require_payee(payee: Payee) -> Payee:
@@ -160,15 +177,26 @@ def require_stage(payout: Payout, now: datetime, *allowed: PayoutStage) -> None:
         raise PayoutStageError(payout.id, stage)
 
 
+def pseudonym(salt: str, actor: str) -> str:
+    """Somebody as the book seals them: what receipts show opens by no guess, the record's own salt proves who it is."""
+    return payload_hash([salt, actor])[:PSEUDONYM_CHARACTERS]
+
+
 def depositing(deposit: Deposit) -> Transaction:
-    """What brings an approved deposit into the book."""
+    """What brings an approved deposit into the book; the cause seals who proposed and who approved it."""
+    assert deposit.decided_by is not None
     return Transaction(
         key=f"deposit:{deposit.id}",
         kind=TransactionKind.DEPOSIT,
         postings=(
             Posting(from_account=BANK, to_account=account_of(deposit.owner, CNY), asset=CNY, amount=deposit.fen),
         ),
-        cause={"deposit": deposit.id, "reference": deposit.entry.reference},
+        cause={
+            "deposit": deposit.id,
+            "reference": deposit.entry.reference,
+            "proposer": pseudonym(deposit.salt, deposit.proposed_by),
+            "approver": pseudonym(deposit.salt, deposit.decided_by),
+        },
     )
 
 
@@ -177,12 +205,12 @@ def _paying(payout: Payout) -> Posting:
 
 
 def requesting(payout: Payout, expires_at: datetime) -> Transaction:
-    """What holds the fen of a request until then."""
+    """What holds the fen of a request until then; the cause seals the payee as encrypted and as shown."""
     return Transaction(
         key=f"payout:{payout.id}",
         kind=TransactionKind.HOLD,
         postings=(_paying(payout),),
-        cause={"payout": payout.id},
+        cause={"payout": payout.id, "payee": payload_hash([payout.sealed, *payout.masked])},
         expires_at=expires_at,
     )
 
@@ -213,13 +241,20 @@ def current_hold(payout: Payout) -> HoldRef:
 
 
 def paying(payout: Payout) -> Transaction:
-    """What takes the fen out of the book; the cause names the bank's reference."""
+    """What takes the fen of an approved payout out of the book; the cause names the bank's reference and seals who."""
     assert payout.entry is not None
+    assert payout.settled_by is not None
+    assert payout.decided_by is not None
     return Transaction(
         key=f"payout:{payout.id}:paid",
         kind=TransactionKind.POST,
         postings=(_paying(payout),),
-        cause={"payout": payout.id, "reference": payout.entry.reference},
+        cause={
+            "payout": payout.id,
+            "reference": payout.entry.reference,
+            "proposer": pseudonym(payout.salt, payout.settled_by),
+            "approver": pseudonym(payout.salt, payout.decided_by),
+        },
         hold=current_hold(payout),
     )
 

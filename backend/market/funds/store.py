@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymongo import DeleteOne
 
@@ -20,14 +20,15 @@ from backend.market.funds.documents import (
     payout_from_document,
     payout_to_document,
 )
-from backend.market.funds.model import OPEN_PAYOUT
+from backend.market.funds.model import OPEN_PAYOUT, PayoutId
 from backend.mongo.idempotency import KeyedWrites
 from backend.mongo.paging import page_by_moment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from backend.ledger.audit.findings import Audit
     from backend.ledger.model import OwnerId
     from backend.market.funds.model import (
         Deposit,
@@ -36,13 +37,16 @@ if TYPE_CHECKING:
         EnterpriseId,
         EnterpriseStage,
         Payout,
-        PayoutId,
         PayoutStage,
     )
-    from backend.mongo.client import Database, Snapshot
+    from backend.mongo.client import Database, Document, Snapshot
+    from backend.mongo.collections import Collection
     from backend.mongo.paging import Place
 
 OPEN = {"$in": sorted(OPEN_PAYOUT)}
+Read = TypeVar("Read")
+# What a codec raises at a document that it did not write.
+UNREADABLE = (KeyError, TypeError, ValueError)
 
 
 class FundWrites(KeyedWrites):
@@ -187,26 +191,51 @@ class FundReads:
     async def list_overdue(self, now: datetime, *, limit: int) -> list[PayoutId]:
         """Payouts under way of which the hold's time is over, longest ago first."""
         query = {"stage": OPEN, "expires_at": {"$lte": now}}
-        found = await self._database.find(PAYOUTS.name, query, limit=limit, sort=[("expires_at", 1)])
-        return [payout_from_document(document).id for document in found]
+        found = await self._database.find(PAYOUTS.name, query, limit=limit, sort=[("expires_at", 1)], fields=["_id"])
+        return [PayoutId(document["_id"]) for document in found]
 
 
-async def stream_deposits(snapshot: Snapshot) -> AsyncIterator[Deposit]:
+async def stream_legible(
+    snapshot: Snapshot,
+    audit: Audit,
+    collection: Collection,
+    decode: Callable[[Document], Read],
+    *,
+    query: Mapping[str, Any] | None = None,
+    sort: Sequence[tuple[str, int]] = (),
+) -> AsyncIterator[Read]:
+    """Every document that can be read; one that cannot, for its form or what it says, is a finding that names it."""
+    wanted = query or {}
+    malformed = {**wanted, "$nor": [{"$jsonSchema": collection.schema}]}
+    async for document in snapshot.stream(collection.name, malformed, fields=["_id"]):
+        audit.report(f"{collection.name} {document['_id']}", "is not of the form of its collection")
+    async for document in snapshot.stream(collection.name, {**wanted, "$jsonSchema": collection.schema}, sort=sort):
+        try:
+            read = decode(document)
+        except UNREADABLE as error:
+            audit.report(f"{collection.name} {document['_id']}", f"cannot be read: {error}")
+            continue
+        yield read
+
+
+def stream_enterprises(snapshot: Snapshot, audit: Audit) -> AsyncIterator[tuple[Enterprise, Document]]:
+    """Every enterprise there is, and how it is stored."""
+    return stream_legible(snapshot, audit, ENTERPRISES, lambda document: (enterprise_from_document(document), document))
+
+
+def stream_deposits(snapshot: Snapshot, audit: Audit) -> AsyncIterator[Deposit]:
     """Every deposit there is."""
-    async for document in snapshot.stream(DEPOSITS.name, {}):
-        yield deposit_from_document(document)
+    return stream_legible(snapshot, audit, DEPOSITS, deposit_from_document)
 
 
-async def stream_payouts(snapshot: Snapshot) -> AsyncIterator[Payout]:
+def stream_payouts(snapshot: Snapshot, audit: Audit) -> AsyncIterator[Payout]:
     """Every payout there is."""
-    async for document in snapshot.stream(PAYOUTS.name, {}):
-        yield payout_from_document(document)
+    return stream_legible(snapshot, audit, PAYOUTS, payout_from_document)
 
 
-async def stream_references(snapshot: Snapshot) -> AsyncIterator[tuple[str, str]]:
+def stream_references(snapshot: Snapshot, audit: Audit) -> AsyncIterator[tuple[str, str]]:
     """Every bank reference, and what it is of."""
-    async for document in snapshot.stream(REFERENCES.name, {}):
-        yield document["_id"], document["of"]
+    return stream_legible(snapshot, audit, REFERENCES, lambda document: (document["_id"], document["of"]))
 
 
 async def stream_of_bank(snapshot: Snapshot) -> AsyncIterator[str]:

@@ -97,10 +97,11 @@ class Neutrality:
         owner = owner_of(principal)
         require_idempotency_key(key)
         neutralisation = NeutralisationId(derived_id("neu", str(principal), key))
+        asked = checked_asking(asked)
         payload = payload_of(owner, asked)
         found = await self._store.find(neutralisation)
         if found is None:
-            begun = await self._begin(neutralisation, owner, checked_asking(asked), payload)
+            begun = await self._begin(neutralisation, owner, asked, payload)
             if await self._store.insert(begun):
                 return await self._drive(begun, is_new=True)
             found = await self._store.find(neutralisation)
@@ -141,9 +142,15 @@ class Neutrality:
         May be called at any time, by any number of workers.
         """
         ended = 0
-        for found in await self._store.list_free(self._clock.now(), limit=AT_ONCE):
-            after = await self._resume(found)
-            ended += after.ended_at is not None
+        for name in await self._store.list_free(self._clock.now(), limit=AT_ONCE):
+            try:
+                found = await self._store.find(name)
+                after = await self._resume(found) if found else None
+            except Exception:
+                # One that cannot go on holds up no other; whoever sweeps next tries it again.
+                LOG.exception("neutralisation cannot go on", neutralisation=name)
+            else:
+                ended += after is not None and after.ended_at is not None
         return ended
 
     async def _resume(self, found: Neutralisation) -> Neutralisation:

@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING
 
 from bson import Int64
 
+from backend.market.funds.store import stream_legible
 from backend.market.neutrality.documents import (
     NEUTRALISATIONS,
     neutralisation_from_document,
     neutralisation_to_document,
     standing,
 )
-from backend.market.neutrality.model import GOING
+from backend.market.neutrality.model import GOING, NeutralisationId
 from backend.mongo.paging import page_by_moment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
+    from backend.ledger.audit.findings import Audit
     from backend.ledger.model import OwnerId
-    from backend.market.neutrality.model import Neutralisation, NeutralisationId
-    from backend.mongo.client import Database, Snapshot
+    from backend.market.neutrality.model import Neutralisation
+    from backend.mongo.client import Database, Document, Snapshot
     from backend.mongo.paging import Place
 
 
@@ -53,11 +55,12 @@ class NeutralityStore:
         query = {"_id": neutralisation.id, "version": Int64(neutralisation.version)}
         return await self._database.delete_one(NEUTRALISATIONS.name, query)
 
-    async def list_free(self, now: datetime, *, limit: int) -> list[Neutralisation]:
-        """Those under way that nobody works on, the longest left alone first."""
+    async def list_free(self, now: datetime, *, limit: int) -> list[NeutralisationId]:
+        """Ids of those under way that nobody works on, the longest left alone first."""
         query = {"stage": {"$in": [stage.value for stage in GOING]}, "claimed_until": {"$lte": now}}
-        found = await self._database.find(NEUTRALISATIONS.name, query, limit=limit, sort=[("claimed_until", 1)])
-        return [neutralisation_from_document(document) for document in found]
+        order = [("claimed_until", 1)]
+        found = await self._database.find(NEUTRALISATIONS.name, query, limit=limit, sort=order, fields=["_id"])
+        return [NeutralisationId(document["_id"]) for document in found]
 
     async def list_page(
         self, owner: OwnerId, *, limit: int, older: Place | None, newer: Place | None, newest: bool
@@ -76,7 +79,11 @@ class NeutralityStore:
         return [neutralisation_from_document(document) for document in found]
 
 
-async def stream_neutralisations(snapshot: Snapshot) -> AsyncIterator[Neutralisation]:
-    """Every neutralisation."""
-    async for document in snapshot.stream(NEUTRALISATIONS.name, {}, sort=[("_id", 1)]):
-        yield neutralisation_from_document(document)
+def stream_neutralisations(snapshot: Snapshot, audit: Audit) -> AsyncIterator[tuple[Neutralisation, bool]]:
+    """Every neutralisation that can be read, and whether its document is what it should be."""
+
+    def decode(document: Document) -> tuple[Neutralisation, bool]:
+        one = neutralisation_from_document(document)
+        return one, neutralisation_to_document(one) == document
+
+    return stream_legible(snapshot, audit, NEUTRALISATIONS, decode, sort=[("_id", 1)])

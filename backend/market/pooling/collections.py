@@ -62,6 +62,7 @@ _VERDICT = record(
         "statement": TEXT,
         "adjustments": list_of(_ADJUSTMENT),
         "content": TEXT,
+        "shares": TEXT,
         "at": MOMENT,
     }
 )
@@ -76,6 +77,7 @@ _ISSUE = record(
         "issued_at": nullable(MOMENT),
     }
 )
+_PLACE = record({"citizen": TEXT, "at": nullable(MOMENT), "action": TEXT})
 BATCHES = Collection(
     "market_batches",
     record(
@@ -97,13 +99,14 @@ BATCHES = Collection(
             "content": nullable(TEXT),
             "hashed": LONG,
             "totals": record({"contributions": COUNTER, "acts": COUNTER, "mg": COUNTER}),
-            "cursor": record({"citizen": TEXT, "at": nullable(MOMENT), "action": TEXT}),
+            "cursor": _PLACE,
             "gathered_at": nullable(MOMENT),
             "sample": nullable(_SAMPLE),
             "verdict": nullable(_VERDICT),
             "ending": nullable(record({"by": TEXT, "at": MOMENT, "reason": TEXT, "is_verdict": FLAG})),
             "issue": nullable(_ISSUE),
-        }
+        },
+        optional={"passed": list_of(_PLACE)},
     ),
     (
         Index("scenario_vintage_number", [("scenario", 1), ("vintage", 1), ("number", 1)], unique=True),
@@ -117,6 +120,7 @@ BATCHES = Collection(
         ),
     ),
 )
+_TAKEN_OUT = record({"action": TEXT, "number": AMOUNT, "mg": AMOUNT, "earned": TEXT, "pooled": TEXT})
 _SHARE = record({"first": AMOUNT, "last": AMOUNT, "transaction": TEXT})
 CONTRIBUTIONS = Collection(
     "market_contributions",
@@ -128,7 +132,7 @@ CONTRIBUTIONS = Collection(
             "vintage": AMOUNT,
             "benefit": one_of(*Benefit),
             "given_at": MOMENT,
-            "acts": AMOUNT,
+            "acts": COUNTER,
             "pool_mg": COUNTER,
             "own_mg": COUNTER,
             "transfers": list_of(TEXT),
@@ -136,7 +140,7 @@ CONTRIBUTIONS = Collection(
             "deducted_mg": nullable(COUNTER),
             "residual_mg": nullable(COUNTER),
         },
-        optional={"pool": _SHARE, "own": _SHARE},
+        optional={"taken_out": list_of(_TAKEN_OUT), "pool": _SHARE, "own": _SHARE},
     ),
     (
         Index("batch_citizen", [("batch", 1), ("citizen", 1)], unique=True),

@@ -41,7 +41,8 @@ class Consents:
     ) -> CitizenId:
         """Agree to pooling of acts in these scenarios (None: all), in place of what was agreed before; who did.
 
-        Acts of the past that are in no batch are covered too. What stands in a batch stays there.
+        Acts of the past that are in no batch are covered too. What stands in a batch stays there. Who agrees to what
+        is in force already makes no new version.
 
         Raises:
             ForbiddenError: not a citizen.
@@ -64,6 +65,9 @@ class Consents:
                 return
             last = await writes.last_consent(citizen)
             if last is not None and last.until is None:
+                if (last.scenarios, last.benefit, last.wording) == (chosen, benefit, WORDING):
+                    await writes.claim(use, now)
+                    return
                 await writes.end_consent(last, now)
             consent = Consent(
                 citizen=citizen,

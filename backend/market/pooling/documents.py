@@ -26,6 +26,7 @@ from backend.market.pooling.model import (
     PooledAct,
     Sample,
     Share,
+    TakenOut,
     Totals,
     Verdict,
 )
@@ -95,6 +96,7 @@ def batch_to_document(batch: Batch) -> Document:
             "mg": Int64(totals.mg),
         },
         "cursor": cursor._asdict(),
+        "passed": [place._asdict() for place in batch.passed],
         "gathered_at": batch.gathered_at,
         "sample": _sample_to_document(batch.sample) if batch.sample else None,
         "verdict": _verdict_to_document(batch.verdict) if batch.verdict else None,
@@ -125,6 +127,7 @@ def batch_from_document(document: Mapping[str, Any]) -> Batch:
         hashed=int(document["hashed"]),
         totals=Totals(**{name: int(value) for name, value in document["totals"].items()}),
         cursor=Cursor(**document["cursor"]),
+        passed=tuple(Cursor(**place) for place in document.get("passed", ())),
         gathered_at=document["gathered_at"],
         sample=_sample_from_document(sample) if sample else None,
         verdict=_verdict_from_document(verdict) if verdict else None,
@@ -166,6 +169,7 @@ def _verdict_to_document(verdict: Verdict) -> Document:
             for one in verdict.adjustments
         ],
         "content": verdict.content,
+        "shares": verdict.shares,
         "at": verdict.at,
     }
 
@@ -223,6 +227,7 @@ def contribution_to_document(contribution: Contribution) -> Document:
         "pool_mg": Int64(contribution.pool_mg),
         "own_mg": Int64(contribution.own_mg),
         "transfers": list(contribution.transfers),
+        "taken_out": [_taken_out_to_document(one) for one in contribution.taken_out],
         "stage": contribution.stage.value,
         "deducted_mg": None if contribution.deducted_mg is None else Int64(contribution.deducted_mg),
         "residual_mg": None if contribution.residual_mg is None else Int64(contribution.residual_mg),
@@ -247,11 +252,32 @@ def contribution_from_document(document: Mapping[str, Any]) -> Contribution:
         pool_mg=int(document["pool_mg"]),
         own_mg=int(document["own_mg"]),
         transfers=tuple(map(TransactionId, document["transfers"])),
+        taken_out=tuple(map(_taken_out_from_document, document.get("taken_out", ()))),
         stage=ContributionStage(document["stage"]),
         deducted_mg=None if deducted is None else int(deducted),
         residual_mg=None if residual is None else int(residual),
         pool=_share_from_document(document.get("pool")),
         own=_share_from_document(document.get("own")),
+    )
+
+
+def _taken_out_to_document(one: TakenOut) -> Document:
+    return {
+        "action": one.action,
+        "number": Int64(one.number),
+        "mg": Int64(one.mg),
+        "earned": one.earned,
+        "pooled": one.pooled,
+    }
+
+
+def _taken_out_from_document(document: Mapping[str, Any]) -> TakenOut:
+    return TakenOut(
+        action=ActionId(document["action"]),
+        number=int(document["number"]),
+        mg=int(document["mg"]),
+        earned=TransactionId(document["earned"]),
+        pooled=TransactionId(document["pooled"]),
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from backend.market.pooling.auditing import Auditing
 from backend.market.pooling.consenting import Consents
 from backend.market.pooling.contents import Contents
 from backend.market.pooling.gathering import Gathering
 from backend.market.pooling.issuing import Issuing
 from backend.market.pooling.packing import BatchFiles
+from backend.market.pooling.returning import Returning
 from backend.market.pooling.service import Batches
 from backend.market.pooling.tracing import Origins
 from backend.market.pooling.verifying import Verifying
@@ -37,6 +39,7 @@ class Pooling:
     verifying: Verifying
     origins: Origins
     files: BatchFiles
+    auditing: Auditing
 
 
 def open_pooling(
@@ -54,9 +57,10 @@ def open_pooling(
 ) -> Pooling:
     """The doors, joined."""
     stored: dict[str, Any] = {"database": database, "transactions": transactions, "clock": clock}
-    gathering = Gathering(settings=settings, rules=rules, ledger=ledger, zone=zone, **stored)
-    issuing = Issuing(ledger=ledger, **stored)
     contents = Contents(database=database, rules=rules, lookup_key=lookup_key)
+    returning = Returning(ledger=ledger, threshold_g=settings.aggregation_threshold_g)
+    gathering = Gathering(settings=settings, rules=rules, ledger=ledger, zone=zone, returning=returning, **stored)
+    issuing = Issuing(ledger=ledger, contents=contents, **stored)
     return Pooling(
         consents=Consents(**stored),
         batches=Batches(
@@ -73,5 +77,6 @@ def open_pooling(
         issuing=issuing,
         verifying=Verifying(ledger=ledger, contents=contents, **stored),
         origins=Origins(database=database),
+        auditing=Auditing(contents=contents, threshold_g=settings.aggregation_threshold_g),
         files=BatchFiles(settings=settings, database=database, rules=rules, lookup_key=lookup_key),
     )

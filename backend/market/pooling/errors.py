@@ -65,11 +65,20 @@ class EmptyBatchError(Refusal):
 
 @dataclass(eq=False)
 class FourEyesError(Refusal):
-    """Who opened, verified or issues a batch are three different persons."""
+    """Who opened, verified or issues a batch are three different persons, and the last two gave nothing to it."""
 
     code = "FOUR_EYES"
-    zh = "批次的开立、核证与签发须由不同人员完成"
-    en = "opening, verifying and issuing a batch is done by different persons"
+    zh = "批次的开立、核证与签发须由不同人员完成，核证与签发人员不得是该批次的贡献者"
+    en = "opening, verifying and issuing a batch is done by different persons, the last two without a part in it"
+
+
+@dataclass(eq=False)
+class SampleNeededError(Refusal):
+    """No sample was drawn of what the batch holds now."""
+
+    code = "SAMPLE_NEEDED"
+    zh = "批次当前内容尚未抽样，请先抽样"
+    en = "no sample was drawn of what the batch holds now; draw one first"
 
 
 @dataclass(eq=False)
@@ -85,10 +94,10 @@ class NotInBatchError(Refusal):
 
 @dataclass(eq=False)
 class BatchTooSmallError(Refusal):
-    """Less than a whole tonne was verified, counted in each contributor's whole grams."""
+    """Less than a whole tonne is left, counted in each contributor's whole grams."""
 
     grams: int
 
     code = "BATCH_TOO_SMALL"
-    zh = "核证后仅有 {grams} 克，不足 1 吨，不能签发"
-    en = "{grams} g were verified, which is less than a tonne; nothing can be issued"
+    zh = "核证后仅余 {grams} 克，不足 1 吨，不能签发；请驳回该批次"
+    en = "{grams} g would be left, which is less than a tonne: nothing could be issued; reject the batch"

@@ -7,13 +7,16 @@ together: wherever a worker dies, no act is left out or taken twice.
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, defaultdict
+from collections import Counter
 from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
 
 from backend.actions.corrected import applied_rule
 from backend.actions.model import RuleRef
 from backend.actions.store import list_credited
+from backend.kernel.errors import BusyError
 from backend.kernel.ids import CitizenId, new_id
 from backend.ledger.model import (
     QUANTIFIED,
@@ -35,11 +38,13 @@ from backend.market.pooling.model import (
     PooledAct,
     contribution_id,
 )
-from backend.market.pooling.rules import count_covered, split_at_threshold
+from backend.market.pooling.returning import put_split
+from backend.market.pooling.rules import count_covered
 from backend.market.pooling.store import PoolingReads, PoolingWrites
+from backend.mongo.transactions import RETRY_BUDGET_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from collections.abc import Set as AbstractSet
     from zoneinfo import ZoneInfo
 
@@ -48,24 +53,34 @@ if TYPE_CHECKING:
     from backend.kernel.ids import TransactionId
     from backend.ledger.service import Ledger
     from backend.market.pooling.model import Batch, Consent
+    from backend.market.pooling.returning import Returning
     from backend.market.settings import MarketSettings
     from backend.mongo.client import Database
     from backend.mongo.transactions import Transactions, Tx
     from backend.rules.service import RuleBook, Rules
 
+LOG = structlog.get_logger(__name__)
 CITIZENS_AT_ONCE = 30
+# Where they are too busy, this part of them is tried, and in the end each alone; many for a shorter time.
+FEWER = 6
+BUDGET_S = 1
+MAX_PASSED = 100
 # Postings of one transaction of the book, and acts of one MongoDB transaction.
 ACTS_OF_ONE = 200
 ACTS_AT_ONCE = 500
 
 
 class _Given(NamedTuple):
-    """Acts of one citizen that can be given, and what the citizen gave before."""
+    """Acts of one citizen that can be given, and what the citizen gave to the batch before."""
 
     consent: Consent
     acts: Sequence[Action]
     before: Contribution | None
-    pooled_elsewhere_mg: int
+
+    @property
+    def has_before(self) -> bool:
+        """Whether the batch has something of the citizen's."""
+        return self.before is not None and self.before.stage is ContributionStage.GIVEN
 
 
 class Gathering:
@@ -81,6 +96,7 @@ class Gathering:
         ledger: Ledger,
         clock: Clock,
         zone: ZoneInfo,
+        returning: Returning,
     ) -> None:
         self._threshold_g = settings.aggregation_threshold_g
         self._reads = PoolingReads(database)
@@ -89,48 +105,97 @@ class Gathering:
         self._ledger = ledger
         self._clock = clock
         self._zone = zone
+        self._returning = returning
         self.acts_of_one = ACTS_OF_ONE
 
     async def gather(self, batch: Batch) -> Batch:
         """Gather from the next citizens, or end where there are none; the batch as it then stands.
 
+        Where citizens' pages or authorisations change without pause, fewer are taken at once. One who alone is still
+        too busy is passed over, and comes again when all others are done.
+
         Raises:
             BusyError, UnavailableError: see ``Transactions.run``; the next run goes on from the same place.
         """
-        cursor, now = batch.cursor, self._clock.now()
+        place, comes_back = batch.cursor, False
+        citizens = await self._reads.list_consenting(batch.scenario, place.citizen, limit=CITIZENS_AT_ONCE)
+        if place.at is not None:
+            citizens.insert(0, CitizenId(place.citizen))
+        if not citizens and batch.passed:
+            place, comes_back = batch.passed[0], True
+            citizens = [CitizenId(place.citizen)]
+        while True:
+            try:
+                return await self._gather(batch, place, citizens, comes_back=comes_back)
+            except BusyError:
+                if len(citizens) <= 1:
+                    return await self._pass_over(batch, place, citizens, comes_back=comes_back)
+                citizens = citizens[: max(len(citizens) // FEWER, 1)]
+
+    async def _gather(self, batch: Batch, place: Cursor, citizens: Sequence[CitizenId], *, comes_back: bool) -> Batch:
+        now = self._clock.now()
         unsealed = new_id("uns", now)
-        citizens = await self._reads.list_consenting(batch.scenario, cursor.citizen, limit=CITIZENS_AT_ONCE)
-        if cursor.at is not None:
-            citizens.insert(0, CitizenId(cursor.citizen))
 
         async def body(tx: Tx) -> Batch:
             writes = PoolingWrites(tx)
             standing = await writes.find_batch(batch.code)
             assert standing is not None, "batches are never deleted"
-            if (standing.stage, standing.cursor) != (BatchStage.GATHERING, cursor):
+            if not _stands(standing, batch):
                 return standing  # called off, or another worker was here first
             if not citizens:
                 ended = dataclasses.replace(standing, stage=BatchStage.GATHERED, cursor=START, gathered_at=now)
                 return await writes.change_batch(standing, ended)
-            given, reached = await self._list_given(tx, standing, citizens)
-            return await self._take(tx, standing, given, reached, unsealed, now)
+            given, reached = await self._list_given(tx, standing, place, citizens)
+            taken, reached = await self._take(tx, standing, given, reached, unsealed, now)
+            return await writes.change_batch(standing, _reach(taken, reached, comes_back=comes_back))
 
-        return await self._transactions.run(body)
+        return await self._transactions.run(body, budget_s=BUDGET_S if len(citizens) > 1 else RETRY_BUDGET_S)
 
-    async def _list_given(self, tx: Tx, batch: Batch, citizens: Sequence[CitizenId]) -> tuple[list[_Given], Cursor]:
+    async def _pass_over(
+        self, batch: Batch, place: Cursor, citizens: Sequence[CitizenId], *, comes_back: bool
+    ) -> Batch:
+        """Go on behind the citizen whose page is too busy, and remember to come back.
+
+        Raises:
+            BusyError: it is not the citizens, or all that are left are too busy: the next run tries again.
+        """
+        if not citizens or (not comes_back and len(batch.passed) == MAX_PASSED):
+            raise BusyError
+        [citizen] = citizens
+
+        async def body(tx: Tx) -> Batch:
+            writes = PoolingWrites(tx)
+            standing = await writes.find_batch(batch.code)
+            assert standing is not None, "batches are never deleted"
+            if not _stands(standing, batch):
+                return standing
+            if comes_back:
+                after = dataclasses.replace(standing, passed=(*standing.passed[1:], place))
+            else:
+                again = place if place.citizen == citizen else Cursor(citizen)
+                after = dataclasses.replace(standing, cursor=Cursor(citizen), passed=(*standing.passed, again))
+            return await writes.change_batch(standing, after)
+
+        passed = await self._transactions.run(body)
+        LOG.warning("citizen too busy, passed over", batch=batch.code, again=len(passed.passed))
+        if comes_back:
+            raise BusyError
+        return passed
+
+    async def _list_given(
+        self, tx: Tx, batch: Batch, place: Cursor, citizens: Sequence[CitizenId]
+    ) -> tuple[list[_Given], Cursor]:
         """What the citizens give, as far as one transaction takes it, and the place that is reached with it."""
         writes = PoolingWrites(tx)
         book = await self._rules.book_within(tx)
         consents = await writes.find_consents(citizens)
-        before: defaultdict[CitizenId, list[Contribution]] = defaultdict(list)
-        for contribution in await writes.find_contributions(citizens, batch.vintage):
-            before[contribution.citizen].append(contribution)
+        before = {one.citizen: one for one in await writes.list_contributions(batch.code, citizens)}
         read: dict[CitizenId, list[Action]] = {}
-        reached, room = batch.cursor, ACTS_AT_ONCE
+        reached, room = place, ACTS_AT_ONCE
         for citizen in citizens:
             acts = []
-            if citizen in consents and consents[citizen].covers(batch.scenario) and _may_give(batch, before[citizen]):
-                acts = await self._read_acts(tx, batch, book, citizen)
+            if citizen in consents and consents[citizen].covers(batch.scenario) and _may_give(before.get(citizen)):
+                acts = await self._read_acts(tx, batch, book, place, citizen)
             read[citizen] = acts
             room -= len(acts)
             if len(acts) == self.acts_of_one:
@@ -142,23 +207,25 @@ class Gathering:
         refs = {RuleRef(v.rule, v.version) for vs in book.versions.values() for v in vs if v.profile == batch.profile}
         pooled = await writes.find_pooled([action.id for acts in read.values() for action in acts])
         given = [
-            _Given(consents[citizen], eligible, *_before(batch, before[citizen]))
+            _Given(consents[citizen], eligible, before.get(citizen))
             for citizen, acts in read.items()
             if (eligible := [act for act in acts if act.id not in pooled and _is_eligible(act, refs)])
         ]
         return given, reached
 
-    async def _read_acts(self, tx: Tx, batch: Batch, book: RuleBook, citizen: CitizenId) -> list[Action]:
-        cursor = batch.cursor
-        after = (cursor.at, cursor.action) if cursor.citizen == citizen and cursor.at is not None else None
+    async def _read_acts(self, tx: Tx, batch: Batch, book: RuleBook, place: Cursor, citizen: CitizenId) -> list[Action]:
+        after = (place.at, place.action) if place.citizen == citizen and place.at is not None else None
         kinds = [code for code, kind in book.kinds.items() if kind.category is batch.scenario]
         since, until = (datetime.combine(day, time(), self._zone).astimezone(UTC) for day in (batch.since, batch.until))
         return await list_credited(tx, citizen, kinds, since, until, after=after, limit=self.acts_of_one)
 
     async def _take(
         self, tx: Tx, batch: Batch, given: Sequence[_Given], reached: Cursor, unsealed: str, now: datetime
-    ) -> Batch:
-        """Move what is covered of it; what debts have taken away of a citizen's is left, and all behind it."""
+    ) -> tuple[Batch, Cursor]:
+        """Move what is covered of it; what debts have taken away of a citizen's is left, and all behind it.
+
+        The batch with it, which is not written yet, and the place that is reached.
+        """
         writes = PoolingWrites(tx)
         transfers = [_transfer(batch, one, one.acts) for one in given]
         sheet = await self._ledger.open_within(tx, transfers)
@@ -181,34 +248,33 @@ class Gathering:
             contributions.append(contribution)
             locked += _pooled(contribution, one, acts, transfer)
             relied.append(one.consent)
-            added.update(contributions=one.before is None, acts=count, mg=sum(act.reduction_mg for act in acts))
+            added.update(contributions=not one.has_before, acts=count, mg=sum(act.reduction_mg for act in acts))
         await sheet.write(unsealed, now)
         await writes.rely_on(relied)
         await writes.insert_acts(locked)
-        await writes.put_contributions(contributions)
+        await put_split(writes, contributions, batch.code, self._threshold_g)
+        if not locked:
+            return batch, reached
         totals = batch.totals.plus(added["contributions"], added["acts"], added["mg"])
-        contents = batch.contents + bool(locked)
-        return await writes.change_batch(
-            batch, dataclasses.replace(batch, cursor=reached, totals=totals, contents=contents)
-        )
+        return batch.holding(totals), reached
 
+    @staticmethod
     def _contribution(
-        self, batch: Batch, given: _Given, acts: Sequence[Action], transfer: Transaction, now: datetime
+        batch: Batch, given: _Given, acts: Sequence[Action], transfer: Transaction, now: datetime
     ) -> Contribution:
-        """The contribution with these acts more."""
+        """The contribution with these acts more; how it is split is worked out when it is written."""
         before, citizen = given.before, given.consent.citizen
-        mg = sum(act.reduction_mg for act in acts) + (before.mg if before else 0)
-        pool_mg, own_mg = split_at_threshold(mg, given.pooled_elsewhere_mg, self._threshold_g)
         return Contribution(
             batch=batch.code,
             citizen=citizen,
             vintage=batch.vintage,
             benefit=given.consent.benefit,
-            given_at=before.given_at if before else now,
+            given_at=before.given_at if before and given.has_before else now,
             acts=len(acts) + (before.acts if before else 0),
-            pool_mg=pool_mg,
-            own_mg=own_mg,
+            pool_mg=sum(act.reduction_mg for act in acts) + (before.mg if before else 0),
+            own_mg=0,
             transfers=(*(before.transfers if before else ()), transfer.id),
+            taken_out=before.taken_out if before else (),
         )
 
     async def withdraw(self, tx: Tx, batch: Batch, citizen: CitizenId, now: datetime) -> Batch:
@@ -226,7 +292,7 @@ class Gathering:
             raise WrongBatchStageError(batch.stage.value)
         if batch.stage not in OPEN_TO_WITHDRAWAL:
             raise ContributionBoundError
-        return await self._give_back(tx, batch, [contribution], ContributionStage.WITHDRAWN, now)
+        return await self._returning.give_back(tx, batch, [contribution], ContributionStage.WITHDRAWN, now)
 
     async def give_back(self, batch: Batch) -> Batch:
         """Give the next contributor of a cancelled batch back what they gave; the batch as it then stands.
@@ -246,41 +312,27 @@ class Gathering:
             if not contributions:
                 ended = dataclasses.replace(standing, stage=BatchStage.CANCELLED, cursor=START)
                 return await writes.change_batch(standing, ended)
-            return await self._give_back(tx, standing, contributions, ContributionStage.RETURNED, now)
+            return await self._returning.give_back(tx, standing, contributions, ContributionStage.RETURNED, now)
 
         return await self._transactions.run(body)
 
-    async def _give_back(
-        self, tx: Tx, batch: Batch, contributions: Sequence[Contribution], stage: ContributionStage, now: datetime
-    ) -> Batch:
-        """Reverse all that these contributions moved, and free their acts."""
-        writes = PoolingWrites(tx)
-        totals, reversals = batch.totals, []
-        for contribution in contributions:
-            moved = Counter[str]()
-            for act in await writes.list_acts(contribution):
-                moved[act.pooled] += act.mg
-            reversals += [_reversal(contribution, number, moved) for number in range(len(contribution.transfers))]
-            totals = totals.plus(-1, -contribution.acts, -contribution.mg)
-        await self._ledger.post_within(tx, reversals, at=now)
-        for contribution in contributions:
-            await writes.release_acts(contribution)
-        await writes.put_contributions([dataclasses.replace(one, stage=stage) for one in contributions])
-        cursor = Cursor(contributions[-1].citizen) if stage is ContributionStage.RETURNED else batch.cursor
-        after = dataclasses.replace(batch, totals=totals, contents=batch.contents + 1, cursor=cursor)
-        return await writes.change_batch(batch, after)
+
+def _stands(standing: Batch, seen: Batch) -> bool:
+    """Whether the batch is still gathered, from the same place."""
+    return (standing.stage, standing.cursor, standing.passed) == (BatchStage.GATHERING, seen.cursor, seen.passed)
 
 
-def _may_give(batch: Batch, contributions: Sequence[Contribution]) -> bool:
+def _reach(batch: Batch, reached: Cursor, *, comes_back: bool) -> Batch:
+    """The batch at that place: on its way, or with the first of those whom it passed over."""
+    if not comes_back:
+        return dataclasses.replace(batch, cursor=reached)
+    again = (reached,) if reached.at is not None else ()
+    return dataclasses.replace(batch, passed=(*again, *batch.passed[1:]))
+
+
+def _may_give(before: Contribution | None) -> bool:
     """Whether the citizen did not take back what they gave to this batch: that is for good."""
-    return all(one.stage is ContributionStage.GIVEN for one in contributions if one.batch == batch.code)
-
-
-def _before(batch: Batch, contributions: Sequence[Contribution]) -> tuple[Contribution | None, int]:
-    """What the citizen gave to this batch already, and the milligrams of the vintage pooled in others."""
-    own = next((one for one in contributions if one.batch == batch.code), None)
-    others = (one for one in contributions if one.batch != batch.code and one.stage is ContributionStage.GIVEN)
-    return own, sum(one.pool_mg for one in others)
+    return before is None or before.stage in (ContributionStage.GIVEN, ContributionStage.SUPERSEDED)
 
 
 def _is_eligible(action: Action, refs: AbstractSet[RuleRef]) -> bool:
@@ -316,7 +368,7 @@ def _pooled(
     contribution: Contribution, given: _Given, acts: Sequence[Action], transfer: Transaction
 ) -> Iterator[PooledAct]:
     """The acts as they are locked into the batch, numbered on from those given before."""
-    first = given.before.acts + 1 if given.before else 1
+    first = given.before.acts + len(given.before.taken_out) + 1 if given.before else 1
     for number, action in enumerate(acts, first):
         rule = applied_rule(action)
         assert rule is not None
@@ -334,27 +386,3 @@ def _pooled(
             earned=_earned(action),
             pooled=transfer.id,
         )
-
-
-def reversal_id(contribution: Contribution, number: int) -> TransactionId:
-    """The id of what takes one of a contribution's transfers back."""
-    return Transaction(key=_reversal_key(contribution, number), kind=TransactionKind.REVERSE).id
-
-
-def _reversal_key(contribution: Contribution, number: int) -> str:
-    return f"unpool:{contribution.batch}:{contribution.citizen}:{number + 1}"
-
-
-def _reversal(contribution: Contribution, number: int, moved: Mapping[str, int]) -> Transaction:
-    """What takes one of a contribution's transfers back as a whole."""
-    transfer, citizen = contribution.transfers[number], contribution.citizen
-    own = account_of(citizen_owner(citizen), QUANTIFIED)
-    pool = account_of(pool_owner(contribution.batch), QUANTIFIED)
-    returned = Posting(from_account=pool, to_account=own, asset=QUANTIFIED, amount=moved[transfer])
-    return Transaction(
-        key=_reversal_key(contribution, number),
-        kind=TransactionKind.REVERSE,
-        postings=(returned,),
-        cause={"batch": contribution.batch, "contribution": contribution.id},
-        corrects=transfer,
-    )

@@ -11,33 +11,21 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 from backend.kernel.ids import CitizenId, new_id
-from backend.kernel.units import MG_PER_GRAM
-from backend.ledger.model import (
-    CONVERTED,
-    QUANTIFIED,
-    Posting,
-    Purpose,
-    Transaction,
-    TransactionKind,
-    account_of,
-    citizen_owner,
-    credit_account,
-    credit_asset,
-    pool_owner,
-)
+from backend.ledger.model import citizen_owner, credit_asset, pool_owner
+from backend.market.pooling.entries import OWN, issuance
 from backend.market.pooling.model import START, BatchStage, Cursor, Share
 from backend.market.pooling.rules import lay_out
 from backend.market.pooling.store import PoolingReads, PoolingWrites
 from backend.market.pooling.weighing import weigh
-from backend.market.serials.store import SerialSheet, cause_of
+from backend.market.serials.store import SerialSheet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from backend.kernel.clock import Clock
-    from backend.ledger.model import OwnerId
     from backend.ledger.service import Ledger
+    from backend.market.pooling.contents import Contents
     from backend.market.pooling.model import Batch, Contribution
     from backend.market.pooling.rules import Part
     from backend.market.serials.model import SerialRange
@@ -46,7 +34,6 @@ if TYPE_CHECKING:
 
 SHARES_AT_ONCE = 30
 # Serials are issued in their order: those of the pool's shares, then those of the citizens' own.
-OWN = "own"
 
 
 class _Step(NamedTuple):
@@ -69,11 +56,14 @@ class _Step(NamedTuple):
 class Issuing:
     """Issues verified batches."""
 
-    def __init__(self, *, database: Database, transactions: Transactions, ledger: Ledger, clock: Clock) -> None:
+    def __init__(
+        self, *, database: Database, transactions: Transactions, ledger: Ledger, clock: Clock, contents: Contents
+    ) -> None:
         self._reads = PoolingReads(database)
         self._transactions = transactions
         self._ledger = ledger
         self._clock = clock
+        self._contents = contents
         self._laid_out: tuple[str, list[_Step]] = ("", [])
         self.shares_at_once = SHARES_AT_ONCE
 
@@ -112,14 +102,16 @@ class Issuing:
         """Issue these shares in the book and with their serials; the contributions with them."""
         citizens = list({step.part.citizen: None for step in steps})
         found = {one.citizen: one for one in await PoolingWrites(tx).list_contributions(batch.code, citizens)}
+        assert batch.issue is not None
         credit, serials = credit_asset(batch.code), SerialSheet(tx)
+        issuer = self._contents.staff(batch.issue.issuer)
         transactions = []
         for step in steps:
             contribution = found[CitizenId(step.part.citizen)]
             share = None
             if step.run is not None:
                 owner = citizen_owner(contribution.citizen) if step.is_own else pool_owner(batch.code)
-                transaction = _issuance(contribution, step.run, owner)
+                transaction = issuance(batch, contribution, step.run, owner, issuer)
                 transactions.append(transaction)
                 serials.issue(credit, step.run, owner)
                 share = Share(run=step.run, transaction=transaction.id)
@@ -154,24 +146,3 @@ def _with_share(contribution: Contribution, step: _Step, share: Share | None) ->
         return dataclasses.replace(contribution, own=share)
     part = step.part
     return dataclasses.replace(contribution, deducted_mg=part.deducted_mg, residual_mg=part.residual_mg, pool=share)
-
-
-def _issuance(contribution: Contribution, run: SerialRange, owner: OwnerId) -> Transaction:
-    """The transaction that turns the pool's milligrams into the owner's credits."""
-    pool, amount = pool_owner(contribution.batch), run.grams * MG_PER_GRAM
-    credit = credit_asset(contribution.batch)
-    whose = "pool" if owner == pool else OWN
-    return Transaction(
-        key=f"issue:{contribution.batch}:{contribution.citizen}:{whose}",
-        kind=TransactionKind.ISSUE,
-        postings=(
-            Posting(from_account=account_of(pool, QUANTIFIED), to_account=CONVERTED, asset=QUANTIFIED, amount=amount),
-            Posting(
-                from_account=credit_account(Purpose.ISSUING, credit),
-                to_account=account_of(owner, credit),
-                asset=credit,
-                amount=amount,
-            ),
-        ),
-        cause={"batch": contribution.batch, "contribution": contribution.id, **cause_of(credit, [run])},
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, NewType
 
@@ -82,6 +82,8 @@ class BatchStage(StrEnum):
 
 WORKED_ON = (BatchStage.GATHERING, BatchStage.ISSUING, BatchStage.CANCELLING)
 OPEN_TO_WITHDRAWAL = frozenset({BatchStage.GATHERING, BatchStage.GATHERED})
+# A verdict stands: what these hold, and how it is split, changes no more.
+BOUND = frozenset({BatchStage.VERIFIED, BatchStage.ISSUING, BatchStage.ISSUED})
 PUBLIC = frozenset({BatchStage.ISSUED})
 
 
@@ -111,7 +113,10 @@ class Adjustment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the verifier said: the report by its SHA-256 and name, whose it is, and what is taken off."""
+    """What the verifier said: the report by its SHA-256 and name, whose it is, and what is taken off.
+
+    ``content`` and ``shares`` are the SHA-256 of the acts and of the contributions it is about, as files.
+    """
 
     verifier: str
     organisation: str
@@ -120,6 +125,7 @@ class Verdict:
     statement: str
     adjustments: tuple[Adjustment, ...]
     content: str
+    shares: str
     at: datetime
 
     @property
@@ -191,7 +197,7 @@ class Batch:
 
     ``opening`` is the use of the idempotency key that opened it.
     ``version`` counts every change; ``contents`` those of what it holds, and ``content`` is the hash of the contents
-    with the number ``hashed``.
+    with the number ``hashed``. ``passed`` are places of citizens whose pages were too busy: the worker comes back.
     """
 
     code: BatchCode
@@ -212,6 +218,7 @@ class Batch:
     hashed: int = -1
     totals: Totals = Totals()
     cursor: Cursor = START
+    passed: tuple[Cursor, ...] = ()
     gathered_at: datetime | None = None
     sample: Sample | None = None
     verdict: Verdict | None = None
@@ -238,6 +245,10 @@ class Batch:
         """What a verdict left of it; 0 before."""
         return self.totals.mg - self.verdict.deducted_mg if self.verdict else 0
 
+    def holding(self, totals: Totals) -> Batch:
+        """The batch with other contents: a sample of those before is none of these."""
+        return replace(self, totals=totals, contents=self.contents + 1, sample=None)
+
 
 class ContributionStage(StrEnum):
     """Whether a contribution stands."""
@@ -247,6 +258,19 @@ class ContributionStage(StrEnum):
     WITHDRAWN = "WITHDRAWN"
     # with the whole batch
     RETURNED = "RETURNED"
+    # better evidence replaced every act of it before the verdict; the batch may take others of the citizen's
+    SUPERSEDED = "SUPERSEDED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenOut:
+    """An act that better evidence replaced before the verdict: what it was in its contribution."""
+
+    action: ActionId
+    number: int
+    mg: int
+    earned: TransactionId
+    pooled: TransactionId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,8 +285,8 @@ class Share:
 class Contribution:
     """What one citizen gave to one batch: ``pool_mg`` below the yearly threshold, ``own_mg`` above it.
 
-    ``transfers`` are its POOL transactions in order. ``deducted_mg`` and ``residual_mg`` are worked out with the
-    issuance, ``pool`` and ``own`` are what was issued.
+    ``transfers`` are its POOL transactions in order, ``taken_out`` what left it since. ``deducted_mg`` and
+    ``residual_mg`` are worked out with the issuance, ``pool`` and ``own`` are what was issued.
     """
 
     batch: BatchCode
@@ -274,6 +298,7 @@ class Contribution:
     pool_mg: int
     own_mg: int
     transfers: tuple[TransactionId, ...]
+    taken_out: tuple[TakenOut, ...] = ()
     stage: ContributionStage = ContributionStage.GIVEN
     deducted_mg: int | None = None
     residual_mg: int | None = None

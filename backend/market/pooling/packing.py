@@ -17,14 +17,13 @@ from backend.identity.model import StaffRole
 from backend.ledger.model import CREDIT
 from backend.market.pooling.errors import UnknownBatchError
 from backend.market.pooling.model import BatchCode, BatchStage
+from backend.market.pooling.snapshots import find_batch_in, stream_acts, stream_batches, stream_contributions
 from backend.market.pooling.staff import EXPORTING, require_role
-from backend.market.pooling.store import find_batch_in, stream_acts, stream_batches, stream_contributions
 from backend.market.pooling.tables import (
-    CONTRIBUTION_COLUMNS,
     LINES_AT_ONCE,
     Pseudonyms,
     act_lines,
-    contribution_row,
+    contribution_lines,
     csv_bytes,
     methodologies_of,
 )
@@ -111,12 +110,12 @@ class BatchFiles:
     ) -> None:
         pseudonyms = Pseudonyms(self._lookup_key, batch)
         acts = act_lines(stream_acts(snapshot, batch.code), pseudonyms, methodologies)
+        given = stream_contributions(snapshot, batch.code, given=True)
+        contributions = contribution_lines(given, pseudonyms)
         sample = batch.sample.actions if batch.sample else ()
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             hashes = {
-                "contributions.csv": await _add(
-                    archive, "contributions.csv", _contributions(snapshot, batch, pseudonyms)
-                ),
+                "contributions.csv": await _add(archive, "contributions.csv", contributions),
                 "acts.csv": await _add(archive, "acts.csv", acts),
                 "sample.csv": await _add(
                     archive, "sample.csv", _once(csv_bytes([SAMPLE_COLUMNS, *enumerate(sample, 1)]))
@@ -177,16 +176,6 @@ async def _add(archive: zipfile.ZipFile, name: str, parts: AsyncIterator[bytes])
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:
     yield content
-
-
-async def _contributions(snapshot: Snapshot, batch: Batch, pseudonyms: Pseudonyms) -> AsyncIterator[bytes]:
-    rows: list[Sequence[object]] = [CONTRIBUTION_COLUMNS]
-    async for contribution in stream_contributions(snapshot, batch.code, given=True):
-        rows.append(contribution_row(contribution, pseudonyms))
-        if len(rows) >= LINES_AT_ONCE:
-            yield csv_bytes(rows)
-            rows = []
-    yield csv_bytes(rows)
 
 
 def _told(batch: Batch) -> dict[str, object]:

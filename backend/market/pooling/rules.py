@@ -15,9 +15,10 @@ from backend.market.serials.model import SerialRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from backend.kernel.ids import ActionId
-    from backend.market.pooling.model import Adjustment
+    from backend.market.pooling.model import Adjustment, Contribution
     from backend.rules.model import Category
 
 
@@ -55,6 +56,26 @@ def split_at_threshold(mg: int, pooled_mg: int, threshold_g: int) -> tuple[int, 
     """
     pool = min(mg, max(threshold_g * MG_PER_GRAM - pooled_mg, 0))
     return pool, mg - pool
+
+
+def split_again(
+    contributions: Iterable[Contribution], bound: AbstractSet[BatchCode], threshold_g: int
+) -> list[Contribution]:
+    """One citizen's contributions of a vintage, those of batches that are not bound with their split anew.
+
+    What bound batches have of the pool's counts first, then the others in the order in which they were given.
+    """
+    given = sorted(contributions, key=lambda one: (one.given_at, one.batch))
+    pooled_mg = sum(one.pool_mg for one in given if one.batch in bound)
+    split = []
+    for one in given:
+        if one.batch not in bound:
+            pool_mg, own_mg = split_at_threshold(one.mg, pooled_mg, threshold_g)
+            pooled_mg += pool_mg
+            split.append(dataclasses.replace(one, pool_mg=pool_mg, own_mg=own_mg))
+        else:
+            split.append(one)
+    return split
 
 
 def count_covered(amounts: Iterable[int], available: int) -> int:

@@ -14,7 +14,8 @@ import structlog
 from backend.identity.model import PrincipalKind, StaffRole
 from backend.identity.rules import require_note
 from backend.kernel.clock import local_date
-from backend.kernel.errors import InvalidInputError, Text, TransientError
+from backend.kernel.errors import BusyError, InvalidInputError, Text, TransientError
+from backend.kernel.ids import CitizenId
 from backend.kernel.units import MG_PER_GRAM
 from backend.market.pooling.consenting import citizen_of
 from backend.market.pooling.errors import BatchTooSmallError, FourEyesError
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from backend.identity.model import Principal
     from backend.kernel.clock import Clock
-    from backend.kernel.ids import CitizenId
     from backend.market.pooling.contents import Contents
     from backend.market.pooling.gathering import Gathering
     from backend.market.pooling.issuing import Issuing
@@ -50,7 +50,7 @@ LOG = structlog.get_logger(__name__)
 MAX_TITLE = 200
 LEASE = "market.batches"
 LEASE_MS = 600_000
-MAX_OPEN = 20
+AT_ONCE = 20
 # A run leaves a batch after so many transactions; the next one goes on from there.
 MAX_STEPS = 500
 FIRST_YEAR = 2000
@@ -200,7 +200,7 @@ class Batches:
             ForbiddenError: not an administrator.
             InvalidInputError: the key.
             UnknownBatchError, WrongBatchStageError: in this order.
-            FourEyesError: the caller opened or verified it.
+            FourEyesError: the caller opened or verified it, or gave to it.
             BatchTooSmallError: there is no whole tonne.
             IdempotencyConflictError: the key was used otherwise.
             BusyError, UnavailableError: see ``Transactions.run``.
@@ -214,7 +214,8 @@ class Batches:
         async def effect(writes: PoolingWrites, batch: Batch, now: datetime) -> Batch:
             require_stage(batch, BatchStage.VERIFIED)
             assert batch.verdict is not None
-            if str(principal) in (batch.opener, batch.verdict.verifier):
+            gave = await writes.has_given(batch.code, CitizenId(principal.id))
+            if gave or str(principal) in (batch.opener, batch.verdict.verifier):
                 raise FourEyesError
             weights, pro_rata_mg = weighed or await weigh(self._reads, batch)
             grams = issuable_g(weights, pro_rata_mg)
@@ -259,21 +260,31 @@ class Batches:
         """Go on gathering, giving back and issuing; how many transactions that took.
 
         Raises:
-            UnavailableError, BusyError: the next run goes on where this one was.
+            UnavailableError: the next run goes on where this one was.
         """
         async with self._leases.hold([LEASE], ttl_ms=LEASE_MS) as held:
             if not held:
                 return 0
             steps = 0
-            for batch in await self._reads.list_waiting(MAX_OPEN):
-                try:
-                    steps += await self._go_on(batch)
-                except TransientError:
-                    raise
-                except Exception:
-                    # One batch that cannot go on holds up no other.
-                    LOG.exception("batch cannot go on", batch=batch.code)
+            after: BatchCode | None = None
+            while waiting := await self._reads.list_waiting(after, limit=AT_ONCE):
+                for code in waiting:
+                    steps += await self._try(code)
+                after = waiting[-1]
             return steps
+
+    async def _try(self, code: BatchCode) -> int:
+        """Go on with one batch, as far as it goes: whatever is wrong with it holds up no other."""
+        try:
+            batch = await self._reads.find_batch(code)
+            return await self._go_on(batch) if batch else 0
+        except BusyError:
+            LOG.warning("batch is too busy, the next run goes on", batch=code)
+        except TransientError:
+            raise
+        except Exception:
+            LOG.exception("batch cannot go on", batch=code)
+        return 0
 
     async def _go_on(self, batch: Batch) -> int:
         works = {

@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Any
 from bson import Int64
 from pymongo import DeleteOne, UpdateOne
 
-from backend.actions.documents import ACTIONS, action_from_document
 from backend.actions.model import RuleRef
 from backend.kernel.ids import ActionId, CitizenId
-from backend.ledger.documents import TRANSACTIONS
-from backend.ledger.model import TransactionKind as Kind
 from backend.market.pooling.collections import BATCHES, CONSENTS, CONTRIBUTIONS, POOLED_ACTS
 from backend.market.pooling.documents import (
     batch_from_document,
@@ -39,9 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from backend.actions.model import Action
     from backend.market.pooling.model import Batch, Consent, Contribution, PooledAct
-    from backend.mongo.client import Database, Document, Snapshot
+    from backend.mongo.client import Database
     from backend.mongo.paging import Place
     from backend.mongo.transactions import Tx
     from backend.rules.model import Category
@@ -106,11 +102,13 @@ class PoolingReads:
         found = await self._database.find(BATCHES.name, {"_id": {"$in": wanted}}, limit=len(wanted) or 1)
         return {batch.code: batch for batch in map(batch_from_document, found)}
 
-    async def list_waiting(self, limit: int) -> list[Batch]:
-        """Batches that wait for a worker, oldest first."""
-        query = {"stage": {"$in": [stage.value for stage in WORKED_ON]}}
-        found = await self._database.find(BATCHES.name, query, limit=limit, sort=[("opened_at", 1), ("_id", 1)])
-        return [batch_from_document(document) for document in found]
+    async def list_waiting(self, after: BatchCode | None, *, limit: int) -> list[BatchCode]:
+        """The next batches that wait for a worker, by code."""
+        query: dict[str, Any] = {"stage": {"$in": [stage.value for stage in WORKED_ON]}}
+        if after is not None:
+            query["_id"] = {"$gt": after}
+        found = await self._database.find(BATCHES.name, query, limit=limit, sort=[("_id", 1)], fields=["_id"])
+        return [BatchCode(document["_id"]) for document in found]
 
     async def list_batches(
         self, stage: BatchStage | None, *, limit: int, older: Place | None, newer: Place | None, newest: bool
@@ -154,6 +152,11 @@ class PoolingReads:
             newest=newest,
         )
         return [contribution_from_document(document) for document in found]
+
+    async def has_given(self, batch: BatchCode, citizen: CitizenId) -> bool:
+        """Whether something of the citizen's is in the batch."""
+        query = {"_id": contribution_id(batch, citizen), **GIVEN}
+        return await self._database.find_one(CONTRIBUTIONS.name, query) is not None
 
     async def list_given(self, batch: BatchCode, after: str, *, limit: int) -> list[Contribution]:
         """The next contributions that stand, by citizen id."""
@@ -289,6 +292,11 @@ class PoolingWrites(KeyedWrites):
         found = await self._tx.find_one(CONTRIBUTIONS.name, {"_id": contribution_id(batch, citizen)})
         return contribution_from_document(found) if found else None
 
+    async def has_given(self, batch: BatchCode, citizen: CitizenId) -> bool:
+        """Whether something of the citizen's is in the batch."""
+        query = {"_id": contribution_id(batch, citizen), **GIVEN}
+        return await self._tx.find_one(CONTRIBUTIONS.name, query) is not None
+
     async def list_contributions(self, batch: BatchCode, citizens: Sequence[str]) -> list[Contribution]:
         """What these citizens gave to the batch, by citizen id."""
         query = {"batch": batch, "citizen": {"$in": list(citizens)}}
@@ -322,54 +330,32 @@ class PoolingWrites(KeyedWrites):
         found = await self._tx.find(POOLED_ACTS.name, query, sort=[("number", 1)], limit=contribution.acts)
         return [pooled_act_from_document(document) for document in found]
 
+    async def find_act(self, action: ActionId) -> PooledAct | None:
+        """The act as it is in its batch."""
+        found = await self._tx.find_one(POOLED_ACTS.name, {"_id": action})
+        return pooled_act_from_document(found) if found else None
+
+    async def release_act(self, act: PooledAct) -> None:
+        """Free one act."""
+        await self._tx.bulk_write(POOLED_ACTS.name, [DeleteOne({"_id": act.action})])
+
+    async def find_versions(self, codes: Iterable[BatchCode]) -> dict[BatchCode, tuple[BatchStage, int]]:
+        """The stages of these batches, and their versions."""
+        found = await self._tx.find(BATCHES.name, {"_id": {"$in": sorted(set(codes))}}, ["stage", "version"])
+        return {BatchCode(one["_id"]): (BatchStage(one["stage"]), int(one["version"])) for one in found}
+
+    async def touch(self, versions: Mapping[BatchCode, int]) -> None:
+        """Count a change of what is in these batches: a verdict on what was there before is none on this."""
+        await self._tx.bulk_write(
+            BATCHES.name,
+            [
+                UpdateOne({"_id": code, "version": Int64(at)}, {"$inc": {"version": Int64(1)}})
+                for code, at in versions.items()
+            ],
+        )
+
     async def release_acts(self, contribution: Contribution) -> None:
         """Free all acts of a contribution."""
         query = {"batch": contribution.batch, "citizen": contribution.citizen}
         found = await self._tx.find(POOLED_ACTS.name, query, ["_id"])
         await self._tx.bulk_write(POOLED_ACTS.name, [DeleteOne({"_id": document["_id"]}) for document in found])
-
-
-async def stream_acts(
-    snapshot: Snapshot, batch: BatchCode, citizens: Sequence[CitizenId] | None = None
-) -> AsyncIterator[PooledAct]:
-    """The acts of a batch, or of some of its contributors, by citizen and number."""
-    query: dict[str, Any] = {"batch": batch}
-    if citizens is not None:
-        query["citizen"] = {"$in": list(citizens)}
-    async for document in snapshot.stream(POOLED_ACTS.name, query, sort=[("batch", 1), ("citizen", 1), ("number", 1)]):
-        yield pooled_act_from_document(document)
-
-
-async def stream_contributions(
-    snapshot: Snapshot, batch: BatchCode, *, given: bool = False
-) -> AsyncIterator[Contribution]:
-    """Every contribution of a batch, by citizen, or those that stand."""
-    query = {"batch": batch, **(GIVEN if given else {})}
-    async for document in snapshot.stream(CONTRIBUTIONS.name, query, sort=[("citizen", 1)]):
-        yield contribution_from_document(document)
-
-
-async def stream_booked(snapshot: Snapshot) -> AsyncIterator[Document]:
-    """Every transaction of the book that moved quantified grams for a batch."""
-    kinds = [Kind.POOL.value, Kind.REVERSE.value, Kind.DEDUCT.value, Kind.ISSUE.value]
-    query = {"cause.batch": {"$type": "string"}, "kind": {"$in": kinds}, "copy_of": None}
-    async for document in snapshot.stream(TRANSACTIONS.name, query, fields=["kind", "cause", "postings"]):
-        yield document
-
-
-async def find_actions_in(snapshot: Snapshot, actions: Sequence[ActionId]) -> dict[ActionId, Action]:
-    """Those of the actions that are recorded."""
-    stored = snapshot.stream(ACTIONS.name, {"_id": {"$in": list(actions)}})
-    return {action.id: action async for action in (action_from_document(document) async for document in stored)}
-
-
-async def find_batch_in(snapshot: Snapshot, code: str) -> Batch | None:
-    """The batch of that code at the snapshot's instant."""
-    found = await snapshot.find_one(BATCHES.name, {"_id": code})
-    return batch_from_document(found) if found else None
-
-
-async def stream_batches(snapshot: Snapshot) -> AsyncIterator[Batch]:
-    """Every batch, by code."""
-    async for document in snapshot.stream(BATCHES.name, {}, sort=[("_id", 1)]):
-        yield batch_from_document(document)

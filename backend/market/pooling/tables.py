@@ -1,4 +1,7 @@
-"""A batch as lines of CSV: its contributors under pseudonyms, its acts with evidence, rule and transactions.
+"""A batch as lines of CSV: its contributors under pseudonyms, its acts with evidence, rule and earning.
+
+Nothing in it can be worked out from a citizen's id: contributions and the transactions of pooling have ids that can,
+so they are left out.
 
 The hash of a batch's contents is that of its acts as a file: whoever has the file can compute it.
 """
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 LINES_AT_ONCE = 1_000
 PSEUDONYM_DIGITS = 32
-CONTRIBUTION_COLUMNS = ("contributor", "contribution", "acts", "mg", "pool_mg", "own_mg")
+CONTRIBUTION_COLUMNS = ("contributor", "acts", "mg", "pool_mg", "own_mg")
 ACT_COLUMNS = (
     "contributor",
     "number",
@@ -35,7 +38,6 @@ ACT_COLUMNS = (
     "tier",
     "evidence",
     "earning",
-    "pooling",
 )
 
 
@@ -67,7 +69,7 @@ def methodologies_of(book: RuleBook) -> dict[RuleRef, str]:
 def contribution_row(contribution: Contribution, pseudonyms: Pseudonyms) -> list[object]:
     """A contribution's line."""
     one = contribution
-    return [pseudonyms.of(one.citizen), one.id, one.acts, one.mg, one.pool_mg, one.own_mg]
+    return [pseudonyms.of(one.citizen), one.acts, one.mg, one.pool_mg, one.own_mg]
 
 
 def act_row(act: PooledAct, pseudonyms: Pseudonyms, methodologies: Mapping[RuleRef, str]) -> list[object]:
@@ -85,7 +87,6 @@ def act_row(act: PooledAct, pseudonyms: Pseudonyms, methodologies: Mapping[RuleR
         act.tier,
         act.evidence or "",
         act.earned,
-        act.pooled,
     ]
 
 
@@ -113,8 +114,21 @@ async def act_lines(
     yield csv_bytes(rows)
 
 
-async def content_hash(lines: AsyncIterator[bytes]) -> str:
-    """SHA-256 of the file of the acts, hex."""
+async def contribution_lines(
+    contributions: AsyncIterator[Contribution], pseudonyms: Pseudonyms
+) -> AsyncIterator[bytes]:
+    """The file of the contributions, some lines at a time."""
+    rows: list[Sequence[object]] = [CONTRIBUTION_COLUMNS]
+    async for contribution in contributions:
+        rows.append(contribution_row(contribution, pseudonyms))
+        if len(rows) >= LINES_AT_ONCE:
+            yield csv_bytes(rows)
+            rows = []
+    yield csv_bytes(rows)
+
+
+async def hash_of(lines: AsyncIterator[bytes]) -> str:
+    """SHA-256 of a file, hex."""
     digest = hashlib.sha256()
     async for part in lines:
         digest.update(part)

@@ -9,26 +9,28 @@ from typing import TYPE_CHECKING, NamedTuple
 from backend.identity.model import StaffRole
 from backend.identity.rules import require_note
 from backend.kernel.errors import BusyError, InvalidInputError, Text
-from backend.ledger.model import (
-    DEDUCTED,
-    QUANTIFIED,
-    Posting,
-    Transaction,
-    TransactionKind,
-    account_of,
-    pool_owner,
+from backend.kernel.ids import CitizenId
+from backend.market.pooling.entries import deductions
+from backend.market.pooling.errors import (
+    BatchTooSmallError,
+    EmptyBatchError,
+    FourEyesError,
+    NotInBatchError,
+    SampleNeededError,
 )
-from backend.market.pooling.errors import EmptyBatchError, FourEyesError, NotInBatchError
 from backend.market.pooling.model import BPS, START, BatchStage, Ending, Sample, Verdict
-from backend.market.pooling.rules import Drawing, work_out
+from backend.market.pooling.rules import Drawing, issuable_g, verified_g, work_out
+from backend.market.pooling.snapshots import stream_acts
 from backend.market.pooling.staff import VERIFYING, get_batch, require_role, require_stage, use_of
-from backend.market.pooling.store import PoolingReads, PoolingWrites, stream_acts
+from backend.market.pooling.store import PoolingReads, PoolingWrites
+from backend.market.pooling.weighing import weigh
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from backend.identity.model import Principal
     from backend.kernel.clock import Clock
+    from backend.ledger.model import Transaction
     from backend.ledger.service import Ledger
     from backend.market.pooling.contents import Contents
     from backend.market.pooling.model import Adjustment, Batch
@@ -119,8 +121,10 @@ class Verifying:
             ForbiddenError: not a verifier.
             InvalidInputError: the key, the report, or an adjustment.
             UnknownBatchError, WrongBatchStageError, EmptyBatchError: in this order.
-            FourEyesError: the caller opened the batch.
+            FourEyesError: the caller opened the batch, or gave to it.
+            SampleNeededError: no sample was drawn of what it holds now.
             NotInBatchError: an act to be taken off is not in it.
+            BatchTooSmallError: less than a tonne would be left: such a batch is rejected.
             IdempotencyConflictError: the key was used otherwise.
             BusyError, UnavailableError: see ``Transactions.run``; also where contributors go on withdrawing.
         """
@@ -133,10 +137,13 @@ class Verifying:
             batch, is_done = await self._look(code, use)
             if is_done:
                 return batch
-            if batch.opener == str(principal):
+            gave = await self._reads.has_given(batch.code, CitizenId(principal.id))
+            if batch.opener == str(principal) or gave:
                 raise FourEyesError
             seen = await self._contents.hashed(batch)
             assert seen.content is not None
+            if seen.sample is None or seen.sample.seed != seen.content:
+                raise SampleNeededError
             verdict = Verdict(
                 verifier=str(principal),
                 organisation=report.organisation,
@@ -145,10 +152,18 @@ class Verifying:
                 statement=report.statement,
                 adjustments=await self._work_out(batch, adjustments),
                 content=seen.content,
+                shares=await self._contents.shares(batch),
                 at=self._clock.now(),
             )
             verified = dataclasses.replace(seen, stage=BatchStage.VERIFIED, verdict=verdict)
-            stands = await self._change(batch, verified, use, _deductions(verified, verdict))
+            weights, pro_rata_mg = await weigh(self._reads, verified)
+            found = await self._reads.find_batch(code)
+            if found is None or found.version != batch.version:
+                continue  # what was weighed is not what was hashed
+            if not issuable_g(weights, pro_rata_mg):
+                raise BatchTooSmallError(verified_g(weights, pro_rata_mg))
+            taken_off = list(deductions(verified, verdict, self._contents.staff(verdict.verifier)))
+            stands = await self._change(batch, verified, use, taken_off)
             if stands is not None:
                 return stands
         raise BusyError
@@ -249,18 +264,3 @@ def _check_adjustments(adjustments: Sequence[Adjustment]) -> None:
         if one.bps is not None and not 1 <= one.bps <= BPS:
             raise InvalidInputError("bps", Text(f"1–{BPS}", f"1–{BPS}"))
         require_note("note", one.note, limit=MAX_NOTE)
-
-
-def _deductions(batch: Batch, verdict: Verdict) -> list[Transaction]:
-    """What the verdict takes out of the pool, each adjustment by itself."""
-    pool = account_of(pool_owner(batch.code), QUANTIFIED)
-    return [
-        Transaction(
-            key=f"deduct:{batch.code}:{number}",
-            kind=TransactionKind.DEDUCT,
-            postings=(Posting(from_account=pool, to_account=DEDUCTED, asset=QUANTIFIED, amount=one.mg),),
-            cause={"batch": batch.code, "adjustment": str(number), "reason": one.reason.value},
-        )
-        for number, one in enumerate(verdict.adjustments, 1)
-        if one.mg
-    ]

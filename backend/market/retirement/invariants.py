@@ -15,7 +15,6 @@ from backend.ledger.audit.findings import Audit
 from backend.ledger.audit.store import find_homes, stream_of_credits
 from backend.ledger.model import Purpose, TransactionKind, credit_account
 from backend.market.retirement.booking import retirement
-from backend.market.retirement.documents import certificate_from_document
 from backend.market.retirement.store import stream_certificates
 
 if TYPE_CHECKING:
@@ -47,12 +46,9 @@ async def _pass(snapshot: Snapshot, audit: Audit, side: Side) -> Counter[str]:
     """Go through certificates and retirements; grams that certificates tell, by account."""
     grams: Counter[str] = Counter()
     batch: list[Certificate] = []
-    async for document in stream_certificates(snapshot):
-        try:
-            certificate = certificate_from_document(document)
-        except ValueError as error:
-            audit.report(f"certificate {document['_id']}", f"cannot be read: {error}")
-            continue
+    async for certificate, is_sound in stream_certificates(snapshot, audit):
+        if not is_sound:
+            audit.report(f"certificate {certificate.id}", "is looked for by other names than it bears")
         grams[credit_account(Purpose.RETIRED, certificate.credit)] += certificate.grams
         batch.append(certificate)
         if len(batch) == BATCH:
@@ -60,7 +56,7 @@ async def _pass(snapshot: Snapshot, audit: Audit, side: Side) -> Counter[str]:
             batch = []
     await _check(snapshot, audit, side, batch)
     async for home in stream_of_credits(snapshot):
-        if home["kind"] == TransactionKind.RETIRE:
+        if home.get("kind") == TransactionKind.RETIRE:
             side.add(str(home["_id"]).encode(), -1)
     return grams
 
@@ -72,5 +68,5 @@ async def _check(snapshot: Snapshot, audit: Audit, side: Side, certificates: lis
         home, told = homes.get(certificate.transaction), retirement(certificate)
         if told.id != certificate.transaction:
             audit.report(f"certificate {certificate.id}", "names another's transaction")
-        elif home is not None and (home["payload"], home["at"]) != (told.payload, certificate.at):
+        elif home is not None and (home.get("payload"), home.get("at")) != (told.payload, certificate.at):
             audit.report(f"certificate {certificate.id}", "does not say what the book does")

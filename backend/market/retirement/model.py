@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from backend.market.serials.model import Ranges
 
 CertificateId = NewType("CertificateId", str)
+CITIZEN = "citizen:"
 
 
 class RetirementPurpose(StrEnum):
@@ -93,3 +94,8 @@ class Certificate:
     at: datetime
     payload: str
     origin: Origin | None = None
+
+    @property
+    def has_public_receipt(self) -> bool:
+        """Whether everybody may have the receipt, which names the owner: not that of citizens who are not named."""
+        return self.owner_name is not None or not self.owner.startswith(CITIZEN)

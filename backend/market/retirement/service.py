@@ -8,18 +8,18 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from backend.identity.rules import require_idempotency_key
+from backend.identity.rules import require_idempotency_key, require_name
 from backend.kernel.clock import local_date
 from backend.kernel.errors import IdempotencyConflictError
 from backend.kernel.ids import TransactionId, derived_id, new_id
 from backend.kernel.units import MG_PER_GRAM
 from backend.ledger.model import Page, is_credit
 from backend.market.retirement.booking import retirement
-from backend.market.retirement.errors import InsufficientCreditsError, UnknownCreditError
+from backend.market.retirement.errors import InsufficientCreditsError, TooFragmentedError, UnknownCreditError
 from backend.market.retirement.model import Certificate, CertificateId, Origin
 from backend.market.retirement.rules import checked, new_number, payload_of, read_number, require_beginning
 from backend.market.retirement.store import CertificateReads, CertificateWrites
-from backend.market.serials.model import SerialRange
+from backend.market.serials.model import SerialRange, total_grams
 from backend.market.serials.store import SerialSheet, find_owners, list_ranges, retired_owner
 from backend.market.traders import owner_of
 
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from backend.mongo.client import Database
     from backend.mongo.paging import Place
     from backend.mongo.transactions import Transactions, Tx
+
+# What one certificate names, and its transaction seals and moves, within a second or two.
+MAX_RANGES = 2_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Retirement:
         programme: str,
         number_key: bytes,
         asking: Asking,
+        max_ranges: int = MAX_RANGES,
     ) -> None:
         self._reads = CertificateReads(database)
         self._database = database
@@ -73,18 +77,22 @@ class Retirement:
         self._programme = programme
         self._number_key = number_key
         self._asking = asking
+        self.max_ranges = max_ranges
 
     async def retire(self, principal: Principal, asked: Retiring, *, key: str, pool: str | None = None) -> Certificate:
         """Retire credits that the principal owns, or for an administrator those of a pool; what no order holds.
 
         Raises:
             ForbiddenError: the principal owns no credits.
-            InvalidInputError: the key, or a field that no certificate can carry.
+            InvalidInputError: the key, the pool, or a field that no certificate can carry.
             IdempotencyConflictError: the key was used otherwise.
             UnknownCreditError: no such credit was ever issued.
             InsufficientCreditsError: the owner has fewer grams that no order holds.
+            TooFragmentedError: they lie in more ranges of serials than are moved at once.
             BusyError, UnavailableError: see ``Transactions.run``.
         """
+        if pool is not None:
+            require_name("pool", pool)
         owner = owner_of(principal, pool)
         require_idempotency_key(key)
         certificate = CertificateId(derived_id("crt", str(principal), key))
@@ -94,7 +102,8 @@ class Retirement:
         """Retire an owner's credits under an id that the caller derived from its cause; repeated, it changes nothing.
 
         Raises:
-            InvalidInputError, IdempotencyConflictError, UnknownCreditError, InsufficientCreditsError: see ``retire``.
+            InvalidInputError, IdempotencyConflictError, UnknownCreditError, InsufficientCreditsError,
+            TooFragmentedError: see ``retire``.
             BusyError, UnavailableError: see ``Transactions.run``.
         """
         asked = checked(asked)
@@ -155,6 +164,7 @@ class Retirement:
         available = page.available(draft.credit, draft.at)
         if available < draft.grams * MG_PER_GRAM:
             raise InsufficientCreditsError(draft.grams, available // MG_PER_GRAM)
+        await self._require_few_ranges(draft)
         serials = SerialSheet(tx)
         moved = await serials.move(draft.credit, draft.grams, draft.owner, retired_owner(draft.id))
         made = dataclasses.replace(draft, serials=moved)
@@ -163,6 +173,12 @@ class Retirement:
         await sheet.write(unsealed, draft.at)
         await serials.write()
         return dataclasses.replace(made, transaction=transaction.id, at=sheet.posted[transaction.id])
+
+    async def _require_few_ranges(self, draft: Certificate) -> None:
+        """Refuse what would take longer than a transaction may. As committed: by little it may come out otherwise."""
+        runs = await list_ranges(self._database, draft.owner, draft.credit, limit=self.max_ranges)
+        if len(runs) == self.max_ranges and total_grams(runs) < draft.grams:
+            raise TooFragmentedError(self.max_ranges, total_grams(runs))
 
     async def origin_of(self, certificate: Certificate) -> Origin | None:
         """Where its credits come from, looked up once: it cannot change any more. None while the batch is being issued.

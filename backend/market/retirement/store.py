@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from bson import Int64
 
+from backend.ledger.audit.findings import Audit
+from backend.market.funds.store import stream_legible
 from backend.market.retirement.documents import (
     CERTIFICATES,
     certificate_from_document,
@@ -17,7 +19,7 @@ from backend.market.retirement.documents import (
 from backend.mongo.paging import page_by_moment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from backend.ledger.model import Asset, OwnerId
     from backend.market.retirement.model import Certificate, CertificateId, Origin
@@ -111,11 +113,18 @@ class CertificateWrites:
         await self._tx.insert_many(CERTIFICATES.name, [certificate_to_document(certificate)])
 
 
-def stream_certificates(snapshot: Snapshot) -> AsyncIterator[Document]:
-    """Every certificate as stored."""
-    return snapshot.stream(CERTIFICATES.name, {}, sort=[("_id", 1)])
+def stream_certificates(snapshot: Snapshot, audit: Audit) -> AsyncIterator[tuple[Certificate, bool]]:
+    """Every certificate that can be read, and whether its document is what it should be."""
+
+    def decode(document: Document) -> tuple[Certificate, bool]:
+        certificate = certificate_from_document(document)
+        return certificate, certificate_to_document(certificate) == document
+
+    return stream_legible(snapshot, audit, CERTIFICATES, decode, sort=[("_id", 1)])
 
 
-async def find_at(snapshot: Snapshot, certificate: CertificateId) -> Certificate | None:
-    """The certificate of that id at the snapshot's instant."""
-    return _read(await snapshot.find_one(CERTIFICATES.name, {"_id": certificate}))
+async def find_at(snapshot: Snapshot, ids: Iterable[CertificateId]) -> dict[CertificateId, Certificate]:
+    """Those of the certificates that can be read at the snapshot's instant; the others are told where all are."""
+    query = {"_id": {"$in": sorted(ids)}}
+    found = stream_legible(snapshot, Audit(), CERTIFICATES, certificate_from_document, query=query)
+    return {certificate.id: certificate async for certificate in found}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bson import Int64
 from pymongo import DeleteOne, UpdateOne
 
+from backend.kernel.units import INT64_MAX
 from backend.ledger.model import Asset, OwnerId
 from backend.market.serials.model import Ranges, SerialRange, joined, spelled, taken, total_grams
 from backend.mongo.collections import AMOUNT, TEXT, Collection, Index, record
@@ -41,16 +42,25 @@ class TooFewSerialsError(RuntimeError):
     """The book let somebody pay credits whose serials are not theirs: the two have come apart."""
 
 
+class TooManyRangesError(Exception):
+    """More ranges would be moved than the sheet has room for; of the last move ``grams`` would have had room."""
+
+    def __init__(self, grams: int) -> None:
+        super().__init__(grams)
+        self.grams = grams
+
+
 def retired_owner(certificate: str) -> OwnerId:
     """Who has serials for ever that were retired by that certificate."""
     return OwnerId(f"{RETIRED}{certificate}")
 
 
 class SerialSheet:
-    """Moves serials inside one MongoDB transaction; ``write`` ends it."""
+    """Moves serials inside one MongoDB transaction, ``most`` ranges at most; ``write`` ends it."""
 
-    def __init__(self, tx: Tx) -> None:
+    def __init__(self, tx: Tx, most: int = INT64_MAX) -> None:
         self._tx = tx
+        self._room = most
         self._stored: dict[tuple[Asset, int], tuple[SerialRange, OwnerId]] = {}
         self._now: dict[Holder, list[SerialRange]] = {}
         # How far the holder's ranges were read: serials beyond may be stored.
@@ -64,28 +74,33 @@ class SerialSheet:
         """So many of the payer's serials, lowest first, become the payee's; which.
 
         Raises:
+            TooManyRangesError: they lie in more ranges than there is room for.
             TooFewSerialsError: the payer has fewer.
         """
         had = await self._load(payer, credit, grams)
         first, rest = taken(had, grams)
+        if len(first) > self._room:
+            raise TooManyRangesError(total_grams(first[: self._room]))
         if total_grams(first) < grams:
             message = f"{payer} has {total_grams(had)} serials of {credit}, not {grams}"
             raise TooFewSerialsError(message)
         self._now[payer, credit] = list(rest)
         for run in first:
             insort(self._now.setdefault((payee, credit), []), run)
+        self._room -= len(first)
         return joined(first)
 
     async def _load(self, owner: OwnerId, credit: Asset, grams: int) -> list[SerialRange]:
-        """The owner's ranges, read as far as ``grams`` need it.
+        """The owner's ranges, read as far as ``grams`` need it, or to where there are more than there is room for.
 
         What came in with this sheet counts only as far as was read: what is stored may lie before it.
         """
         holder = (owner, credit)
         here = self._now.setdefault(holder, [])
-        while (after := self._read.get(holder, 0)) is not None and (
-            total_grams(run for run in here if run.first <= after) < grams
-        ):
+        while (after := self._read.get(holder, 0)) is not None:
+            known = [run for run in here if run.first <= after]
+            if len(known) > self._room or total_grams(known) >= grams:
+                break
             query = {"owner": owner, "credit": credit, "first": {"$gt": Int64(after)}}
             found = await self._tx.find(SERIALS.name, query, sort=[("first", 1)], limit=PAGE)
             for document in found:

@@ -13,14 +13,30 @@ from hypothesis import strategies as st
 from backend.kernel.ids import CitizenId, TransactionId
 from backend.ledger import shape
 from backend.ledger.model import BENEFITS, MINTS, POINTS, TransactionKind
-from backend.market.benefits.model import Paid, Payment, RoundId
-from backend.market.benefits.rules import Sharing, convert, cut, returning, tallied, told
+from backend.market.benefits.errors import RateTooHighError
+from backend.market.benefits.model import Paid, Payment, Round, RoundId, RoundStage
+from backend.market.benefits.rules import Sharing, convert, cut, require_rate, returning, tallied, told
+from backend.market.funds.rules import pseudonym
 from backend.market.pooling.model import BatchCode, Benefit
 from tests.floor import BATCH
 
 GRAMS = st.lists(st.integers(1, 10**12), min_size=1, max_size=60)
 FEN = st.integers(1, 10**13)
-ROUND, CODE, ALICE = RoundId("round_1"), BatchCode(BATCH), CitizenId("alice")
+CODE, ALICE = BatchCode(BATCH), CitizenId("alice")
+NOON = datetime(2026, 11, 21, 4, 0, tzinfo=UTC)
+ROUND = Round(
+    id=RoundId("round_1"),
+    batch=CODE,
+    number=1,
+    fen=100,
+    points_per_yuan=1_250,
+    salt="salt",
+    stage=RoundStage.RUNNING,
+    proposed_at=NOON,
+    proposed_by="staff:fay",
+    decided_at=NOON,
+    decided_by="staff:fred",
+)
 
 
 def parts(fen: int, weights: list[int]) -> list[int]:
@@ -100,10 +116,16 @@ def test_a_fen_at_a_time_gives_the_points_of_all_of_them_at_once() -> None:
     ("choice", "points", "moves"), [(Benefit.FEN, 0, 1), (Benefit.POINTS, 12, 2), (Benefit.POINTS, 0, 1)]
 )
 def test_what_is_posted_leaves_the_pool_and_can_stand_in_a_book(choice: Benefit, points: int, moves: int) -> None:
-    transaction = returning(ROUND, CODE, ALICE, 1, choice, points)
+    transaction = returning(ROUND, ALICE, 1, choice, points)
     shape.check(transaction)
     assert (transaction.key, transaction.kind) == ("benefit:round_1:alice", TransactionKind.BENEFIT)
-    assert transaction.cause == {"round": ROUND, "batch": CODE}
+    assert transaction.cause == {
+        "round": "round_1",
+        "batch": CODE,
+        "rate": "1250",
+        "proposer": pseudonym("salt", "staff:fay"),
+        "approver": pseudonym("salt", "staff:fred"),
+    }
     assert len(transaction.postings) == moves
     first = transaction.postings[0]
     assert (first.from_account, first.amount) == (f"pool:{CODE}:cny", 1)
@@ -116,7 +138,7 @@ def test_what_is_posted_leaves_the_pool_and_can_stand_in_a_book(choice: Benefit,
 def payment(choice: Benefit, fen: int, points: int) -> Payment:
     """A payment."""
     return Payment(
-        round=ROUND,
+        round=ROUND.id,
         batch=CODE,
         number=1,
         citizen=ALICE,
@@ -134,4 +156,11 @@ def test_fen_and_points_are_counted_apart() -> None:
     paid = tallied(Paid(), [payment(Benefit.FEN, 5, 0), payment(Benefit.POINTS, 7, 87), payment(Benefit.POINTS, 1, 0)])
     assert paid == Paid(citizens=3, fen=5, converted_fen=8, points=87)
     assert paid.total_fen == 13
-    assert told(payment(Benefit.FEN, 5, 0)) == returning(ROUND, CODE, ALICE, 5, Benefit.FEN, 0)
+    assert told(ROUND, payment(Benefit.FEN, 5, 0)) == returning(ROUND, ALICE, 5, Benefit.FEN, 0)
+
+
+def test_no_round_gives_more_than_so_many_points_for_a_yuan() -> None:
+    require_rate(10_000)
+    with pytest.raises(RateTooHighError) as refused:
+        require_rate(10_001)
+    assert (refused.value.rate, refused.value.limit) == (10_001, 10_000)

@@ -90,9 +90,14 @@ def test_only_candles_of_one_interval_and_start_are_joined() -> None:
         join(minute(0), minute(0)._replace(interval=DAY))
 
 
+def test_trades_open_and_close_a_candle_in_the_order_of_their_numbers() -> None:
+    trades = [trade(60, 7_000), trade(59, 6_900), trade(65, 7_100), trade(61, 7_200)]
+    before, after = fold(trades, MINUTE, SHANGHAI)
+    assert (before.start, before.open_fen, before.close_fen) == (NOON, 6_900, 6_900)
+    assert (after.open_fen, after.close_fen, after.high_fen, after.trades) == (7_000, 7_200, 7_200, 3)
+
+
 def test_time_does_not_go_back() -> None:
-    with pytest.raises(ValueError, match="comes after"):
-        fold([trade(60), trade(59)], MINUTE, SHANGHAI)
     with pytest.raises(ValueError, match="comes after"):
         merge([minute(5), minute(4)], Interval.MINUTES_5, SHANGHAI)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -12,10 +13,13 @@ from hypothesis import strategies as st
 
 from backend.ledger import rules as ledger_rules
 from backend.ledger import shape
+from backend.ledger.errors import InsufficientFundsError
 from backend.ledger.model import CNY, Asset, Draw, HoldRef, OwnerId, Page, Terms, exchange_of
 from backend.market.exchange import rules
 from backend.market.exchange.book import Book, Side, TimeInForce
 from backend.market.exchange.booking import hold_id, reserving, trading
+from backend.market.exchange.filling import Drawn
+from backend.market.exchange.floor import Floor, Most, Setbacks, Waiting
 from backend.market.exchange.hours import Timetable
 from backend.market.exchange.model import (
     Collecting,
@@ -28,13 +32,13 @@ from backend.market.exchange.model import (
     OrderId,
     OrderStatus,
 )
-from backend.market.exchange.planning import Drawn, Floor, Round, Setbacks
+from backend.market.exchange.planning import Round
 from backend.market.serials.model import SerialRange
 from backend.market.settings import MarketSettings
 from tests.unit.market.test_exchange_rules import instrument, order
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from backend.ledger.model import Transaction
     from backend.market.exchange.model import Order
@@ -44,6 +48,9 @@ ZONE = ZoneInfo("Asia/Shanghai")
 OPEN = datetime(2026, 11, 2, 2, 0, tzinfo=UTC)
 CALL = datetime(2026, 11, 2, 1, 16, tzinfo=UTC)
 CREDIT = Asset("credit:batch")
+PLENTY = Most(10_000)
+# Moves that belong to what had room: the old and the new hold of an order, and what it sets free.
+SLACK = 3
 GTC, IOC, FOK = TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK
 TRADERS = tuple(OwnerId(f"citizen:{name}") for name in ("alice", "bob", "carol"))
 
@@ -71,22 +78,28 @@ def empty_floor(**changes: object) -> Floor:
 
 
 def run(
-    floor: Floor, orders: Sequence[Order], expired: Sequence[Order] = (), at: datetime = OPEN, **settings: object
+    floor: Floor,
+    orders: Sequence[Order],
+    expired: Sequence[Order] = (),
+    at: datetime = OPEN,
+    most: Most = PLENTY,
+    purses: dict[tuple[OwnerId, Asset], int] | None = None,
+    taking: Order | None = None,
+    **settings: object,
 ) -> Round:
     """One round of these orders."""
     hours = Timetable(MarketSettings(**settings), ZONE)  # type: ignore[arg-type]
-    made = Round(floor, hours, at + timedelta(seconds=1), Setbacks())
-    made.run(orders, expired)
+    now = at + timedelta(seconds=1)
+    made = Round(floor, hours, now, Setbacks(), most, purses or {})
+    made.run(Waiting(orders, expired, now, taking))
     return made
 
 
 class Pages:
     """The pages of all traders, turned by the ledger's own rules."""
 
-    def __init__(self) -> None:
-        self.pages = {
-            owner: Page(owner, balances={CNY: 10**12, CREDIT: 10**12}, at=OPEN, version=1) for owner in TRADERS
-        }
+    def __init__(self, fen: int = 10**12, mg: int = 10**12) -> None:
+        self.pages = {owner: Page(owner, balances={CNY: fen, CREDIT: mg}, at=OPEN, version=1) for owner in TRADERS}
         self.terms = Terms(OPEN, OPEN)
         self.fees = 0
 
@@ -106,6 +119,12 @@ class Pages:
             draws = [Draw(HoldRef(trade.seller, move.seller.hold), move.last_of_seller)]
             draws += [Draw(HoldRef(trade.buyer, move.buyer.hold), move.last_of_buyer)] if move.buyer_pays else []
             self.post(trading(trade, [SerialRange(1, trade.quantity_g)], draws))  # type: ignore[arg-type]
+
+    def purses(self) -> dict[tuple[OwnerId, Asset], int]:
+        """What everybody has free."""
+        return {
+            (owner, asset): page.available(asset, OPEN) for owner, page in self.pages.items() for asset in (CNY, CREDIT)
+        }
 
     def held(self) -> dict[str, int]:
         """What is held for the exchange, by hold."""
@@ -134,17 +153,26 @@ STEPS = st.lists(
     per_round=st.integers(1, 12),
     fees=st.builds(Fees, st.integers(0, 1_000), st.integers(0, 1_000)),
     collects=st.booleans(),
+    moves=st.integers(1, 20),
+    wealth=st.sampled_from(((10**12, 10**12), (6, 60_000_000))),
 )
 def test_what_a_round_decides_is_never_refused_by_the_ledger(
     steps: list[tuple[OwnerId, Side, int, int, TimeInForce, CommandKind | None, int]],
     per_round: int,
     fees: Fees,
     collects: bool,  # noqa: FBT001 - Hypothesis passes it by name
+    moves: int,
+    wealth: tuple[int, int],
 ) -> None:
-    """Orders come in rounds, some with a request on an earlier one; then all holds are those of open orders."""
-    pages, number = Pages(), 0
+    """Orders come in rounds, some with a request on an earlier one; then all holds are those of open orders.
+
+    Whatever a round has room for, the trades are those of a market with room for all.
+    """
+    pages, number = Pages(*wealth), 0
     until = OPEN + timedelta(milliseconds=len(steps) * 2)
-    floor = empty_floor(reference_fen=20, collecting=Collecting(until, None) if collects else None)
+    floor, whole = [
+        empty_floor(reference_fen=20, collecting=Collecting(until, None) if collects else None) for _ in range(2)
+    ]
     while steps:
         batch: dict[str, Order] = {}
         for owner, side, price, kg, tif, asked, place in steps[:per_round]:
@@ -152,8 +180,9 @@ def test_what_a_round_decides_is_never_refused_by_the_ledger(
             made = queued(
                 number, owner=owner, side=side, price_fen=price, quantity_g=kg * 1_000, time_in_force=tif, fees=fees
             )
-            pages.post(reserving(made))
-            batch[made.id] = made
+            with contextlib.suppress(InsufficientFundsError):
+                pages.post(reserving(made))
+                batch[made.id] = made
             earlier = [one for one in floor.orders.values() if one.id not in batch]
             if asked is not None and earlier:
                 one = earlier[place % len(earlier)]
@@ -161,8 +190,16 @@ def test_what_a_round_decides_is_never_refused_by_the_ledger(
                 command = Command(asked, at, by_staff=False, price_fen=price, quantity_g=kg * 1_000)
                 batch[one.id] = dataclasses.replace(one, command=command, queued_at=at, commands=one.commands + 1)
         steps = steps[per_round:]
-        outcome = run(floor, list(batch.values()), at=OPEN + timedelta(milliseconds=number), band_bps=10_000)
-        pages.settle(outcome)
+        at, purses = OPEN + timedelta(milliseconds=number), pages.purses()
+        expected = run(whole, list(batch.values()), at=at, purses=purses, band_bps=10_000)
+        trades = []
+        for outcome in rounds(floor, batch, at, pages, Most(moves)):
+            assert len(outcome.moves) <= moves + SLACK
+            pages.settle(outcome)
+            trades += outcome.trades
+        assert [one.trade for one in trades] == [one.trade for one in expected.trades]
+        assert (floor.instrument, floor.orders) == (whole.instrument, whole.orders)
+        assert list(floor.book) == list(whole.book)
         open_orders = [one for one in floor.orders.values() if one.held]
         assert pages.held() == {one.hold: one.held for one in open_orders}
         assert all(one.held >= rules.needed(one) for one in floor.orders.values())
@@ -170,8 +207,19 @@ def test_what_a_round_decides_is_never_refused_by_the_ledger(
             (one.id, floor.orders[OrderId(one.id)].remaining_g) for one in floor.book
         ]
     money = sum(page.balance(CNY) for page in pages.pages.values())
-    assert money + pages.fees == len(TRADERS) * 10**12
-    assert sum(page.balance(CREDIT) for page in pages.pages.values()) == len(TRADERS) * 10**12
+    assert money + pages.fees == len(TRADERS) * wealth[0]
+    assert sum(page.balance(CREDIT) for page in pages.pages.values()) == len(TRADERS) * wealth[1]
+
+
+def rounds(floor: Floor, batch: dict[str, Order], at: datetime, pages: Pages, most: Most) -> Iterator[Round]:
+    """Rounds until all is done, each with what the one before left; they are settled between."""
+    taking, made = None, None
+    while made is None or made.is_cut:
+        made = run(floor, list(batch.values()), at=at, most=most, purses=pages.purses(), taking=taking, band_bps=10_000)
+        ended = {name for name, one in made.changed.items() if not one.is_open}
+        batch = {name: one for name, one in batch.items() if name not in made.handled.keys() | ended}
+        taking = made.changed[floor.instrument.taking] if floor.instrument.taking else None
+        yield made
 
 
 def test_an_order_of_two_fills_is_released_with_the_last() -> None:
@@ -249,8 +297,9 @@ def test_what_was_tried_before_in_vain_is_not_tried_again() -> None:
         Timetable(MarketSettings(), ZONE),
         OPEN + timedelta(seconds=1),
         Setbacks({lost.id, unseen.id}, {asked.id}),
+        PLENTY,
     )
-    made.run([again, unseen], [])
+    made.run(Waiting([again, unseen], [], OPEN + timedelta(seconds=1)))
     assert {one: made.changed[one].reason for one in (lost.id, unseen.id)} == {
         lost.id: EndReason.HOLD_LOST,
         unseen.id: EndReason.HOLD_LOST,
@@ -258,3 +307,49 @@ def test_what_was_tried_before_in_vain_is_not_tried_again() -> None:
     kept = made.changed[asked.id]
     assert (kept.price_fen, kept.remaining_g) == (6_000, 1_000)
     assert kept.last_command == LastCommand(CommandKind.AMEND, at, CommandOutcome.INSUFFICIENT_FUNDS)
+
+
+def test_what_crosses_below_the_floor_of_an_auction_is_given_up_at_its_end() -> None:
+    """It should not be there; were it, the book could never be matched again."""
+    until = OPEN
+    listed = instrument(id=CREDIT, collecting=Collecting(until, 6_300), sequence=2)
+    resting = [
+        dataclasses.replace(queued(1, owner=TRADERS[0], side=Side.SELL), status=OrderStatus.OPEN, sequence=1),
+        dataclasses.replace(queued(2, owner=TRADERS[1]), status=OrderStatus.OPEN, sequence=2),
+    ]
+    floor = Floor.load(listed, resting)
+    made = run(floor, [])
+    assert {one.id: one.reason for one in made.changed.values()} == {resting[1].id: EndReason.BELOW_FLOOR}
+    assert (made.instrument.collecting, made.trades, floor.book.collects) == (None, [], False)
+
+
+def test_the_first_fill_of_a_round_can_be_cut() -> None:
+    ask, bid = (
+        queued(1, owner=TRADERS[0], side=Side.SELL, quantity_g=9_000),
+        queued(2, owner=TRADERS[1], quantity_g=9_000),
+    )
+    floor = empty_floor()
+    run(floor, [ask])
+    made = run(floor, [bid], most=Most(1, 2_000))
+    assert [one.trade.quantity_g for one in made.trades] == [2_000]
+    begun = made.changed[bid.id]
+    assert (made.is_cut, made.instrument.taking, begun.remaining_g) == (True, bid.id, 7_000)
+    made = run(floor, [], taking=begun)
+    assert [one.trade.quantity_g for one in made.trades] == [7_000]
+    assert (made.is_cut, made.instrument.taking, made.changed[bid.id].status) == (False, None, OrderStatus.FILLED)
+
+
+def test_a_request_that_the_market_no_longer_takes_changes_nothing() -> None:
+    floor = empty_floor(collecting=Collecting(OPEN + timedelta(hours=1), 5_900))
+    bid = queued(1)
+    run(floor, [bid])
+    at = OPEN + timedelta(milliseconds=5)
+    for number, (price_fen, expected) in enumerate(
+        ((5_800, CommandOutcome.BELOW_FLOOR), (9_000, CommandOutcome.OUTSIDE_BAND)), 1
+    ):
+        command = Command(CommandKind.AMEND, at, by_staff=False, price_fen=price_fen)
+        asked = dataclasses.replace(floor.orders[bid.id], command=command, queued_at=at, commands=number)
+        made = run(floor, [asked])
+        kept = made.changed[bid.id]
+        assert (kept.price_fen, kept.last_command) == (6_000, LastCommand(CommandKind.AMEND, at, expected))
+        assert made.moves == []

@@ -68,7 +68,7 @@ def test_parts_of_an_order_cost_together_what_the_whole_costs(price: int, parts:
 @given(
     fills=st.lists(st.tuples(PRICES, st.integers(1, 10**10), BPS), min_size=1, max_size=30),
 )
-def test_fees_are_the_rounded_down_part_of_all_fills_and_never_more_than_a_fill_is_worth(
+def test_fees_are_the_rounded_up_part_of_all_fills_and_never_more_than_a_fill_is_worth(
     fills: list[tuple[int, int, int]],
 ) -> None:
     numerator = owed = paid = 0
@@ -77,9 +77,27 @@ def test_fees_are_the_rounded_down_part_of_all_fills_and_never_more_than_a_fill_
         fee = rules.fee_of(owed, paid, value, bps)
         assert 0 <= fee <= value
         numerator, owed, paid = numerator + price * grams, owed + value * bps, paid + fee
-        assert paid <= owed // 10_000
-    # At most ten per cent: what a small fill could not bear, the next one can.
-    assert owed // 10_000 - paid <= 1
+        assert paid == rules.fee_due(owed) == -(-owed // 10_000)
+
+
+@given(price=PRICES, parts=st.lists(st.integers(1, 10**9), min_size=1, max_size=20), bps=BPS)
+def test_splitting_an_order_saves_no_fee(price: int, parts: list[int], bps: int) -> None:
+    """Whoever takes so many grams in one order, or in an order for each part, at the same price."""
+    whole = rules.fee_of(0, 0, rules.fill_value(0, price, sum(parts)), bps)
+    split = [rules.fee_of(0, 0, rules.fill_value(0, price, grams), bps) for grams in parts]
+    assert sum(split) >= whole
+
+
+@given(values=st.lists(st.integers(0, 10**9), min_size=1, max_size=20), bps=BPS)
+def test_a_seller_who_splits_what_others_bid_saves_no_fee(values: list[int], bps: int) -> None:
+    assert sum(rules.fee_of(0, 0, value, bps) for value in values) >= rules.fee_of(0, 0, sum(values), bps)
+
+
+def test_sixteen_orders_of_66_kg_cost_a_fee() -> None:
+    """At 29.98 yuan a tonne each is worth less than two yuan, of which half a per cent is less than a fen."""
+    values = [rules.fill_value(0, 2_998, grams) for grams in [*[66_000] * 15, 10_000]]
+    assert [rules.fee_of(0, 0, value, 50) for value in values] == [1] * 16
+    assert rules.fee_of(0, 0, rules.fill_value(0, 2_998, 1_000_000), 50) == 15
 
 
 @given(

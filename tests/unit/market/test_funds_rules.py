@@ -81,6 +81,7 @@ def payout(**changes: Any) -> Payout:
         "fen": 300,
         "masked": Payee("王**", "****7890", "中国工商银行"),
         "sealed": "x",
+        "salt": "salt",
         "stage": PayoutStage.REQUESTED,
         "requested_at": NOON,
         "expires_at": NOON + timedelta(days=30),
@@ -153,8 +154,13 @@ def test_a_deposit_of_one_fen_and_of_the_most_there_is_can_be() -> None:
         ("fen", {"fen": 10**13 + 1}),
         ("reference", {"entry": BankEntry("", TODAY)}),
         ("reference", {"entry": BankEntry("x" * 65, TODAY)}),
-        ("reference", {"entry": BankEntry(" ICBC", TODAY)}),
+        ("reference", {"entry": BankEntry(" ", TODAY)}),
         ("reference", {"entry": BankEntry("IC\u200bBC", TODAY)}),
+        ("reference", {"entry": BankEntry("ICBC–1", TODAY)}),
+        ("reference", {"entry": BankEntry("IСBC-1", TODAY)}),
+        ("reference", {"entry": BankEntry("ıcbc-1", TODAY)}),
+        ("reference", {"entry": BankEntry("流水1", TODAY)}),
+        ("reference", {"entry": BankEntry("ICBC:1", TODAY)}),
         ("valueDate", {"entry": BankEntry("ICBC", TODAY + timedelta(days=1))}),
         ("valueDate", {"entry": BankEntry("ICBC", date(1999, 12, 31))}),
         ("note", {"note": ""}),
@@ -165,6 +171,21 @@ def test_a_deposit_with_a_field_that_cannot_be_is_refused(field: str, changes: d
     with pytest.raises(InvalidInputError) as refused:
         rules.require_deposit(order(**changes), TODAY)
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["ICBC-2026/0001", "icbc-2026/0001", " ICBC-2026/0001\n", "ICBC - 2026 / 0001", "ＩＣＢＣ－２０２６／０００１"],
+)
+def test_a_reference_has_one_form_however_it_is_typed(typed: str) -> None:
+    assert rules.require_entry(BankEntry(typed, TODAY), TODAY) == BankEntry("ICBC-2026/0001", TODAY)
+    assert rules.require_deposit(order(entry=BankEntry(typed, TODAY)), TODAY).entry.reference == "ICBC-2026/0001"
+
+
+def test_a_pseudonym_is_of_its_record_and_its_bearer_alone() -> None:
+    known = rules.pseudonym("salt", "staff:fay")
+    assert rules.pseudonym("salt", "staff:fay") == known
+    assert len({known, rules.pseudonym("other", "staff:fay"), rules.pseudonym("salt", "staff:fred")}) == 3
 
 
 def test_a_bank_account_is_stored_without_blanks_and_shown_by_a_letter_and_four_digits() -> None:
@@ -207,10 +228,11 @@ def test_whoever_owns_the_money_is_told_from_the_account_and_back() -> None:
 def test_every_transaction_of_a_payout_can_stand_in_a_book() -> None:
     open_until = NOON + timedelta(days=30)
     asked, settled = payout(), payout(**SETTLING)
+    paid = payout(**{**SETTLING, "stage": PayoutStage.PAID, "decided_at": NOON, "decided_by": "staff:fred"})
     posted = [
         rules.requesting(asked, open_until),
         *rules.settling(asked, open_until),
-        rules.paying(settled),
+        rules.paying(paid),
         rules.freeing(asked),
         rules.freeing(settled),
     ]
@@ -229,6 +251,19 @@ def test_every_transaction_of_a_payout_can_stand_in_a_book() -> None:
     request, exchange, held = (transaction.id for transaction in posted[:3])
     assert exchange not in {request, held}
     assert [transaction.hold.id for transaction in posted if transaction.hold] == [request, held, request, held]
+    assert posted[3].cause == {
+        "payout": "pay_1",
+        "reference": "ICBC-2",
+        "proposer": rules.pseudonym("salt", "staff:fay"),
+        "approver": rules.pseudonym("salt", "staff:fred"),
+    }
+
+
+def test_the_payee_as_encrypted_and_as_shown_is_sealed_with_the_request() -> None:
+    until = NOON + timedelta(days=30)
+    others = [payout(sealed="y"), payout(masked=Payee("李**", "****7890", "中国工商银行"))]
+    told = {rules.requesting(one, until).cause["payee"] for one in [payout(), *others]}
+    assert len(told) == 3
 
 
 def test_a_deposit_brings_its_fen_in_and_names_the_banks_reference() -> None:
@@ -238,9 +273,12 @@ def test_a_deposit_brings_its_fen_in_and_names_the_banks_reference() -> None:
         fen=500,
         entry=BankEntry("ICBC-1", TODAY),
         note=None,
-        stage=DepositStage.PROPOSED,
+        salt="salt",
+        stage=DepositStage.APPROVED,
         proposed_at=NOON,
         proposed_by="staff:fay",
+        decided_at=NOON,
+        decided_by="staff:fred",
     )
     transaction = rules.depositing(deposit)
     shape.check(transaction)
@@ -251,7 +289,12 @@ def test_a_deposit_brings_its_fen_in_and_names_the_banks_reference() -> None:
         CNY,
         500,
     )
-    assert transaction.cause == {"deposit": "dep_1", "reference": "ICBC-1"}
+    assert transaction.cause == {
+        "deposit": "dep_1",
+        "reference": "ICBC-1",
+        "proposer": rules.pseudonym("salt", "staff:fay"),
+        "approver": rules.pseudonym("salt", "staff:fred"),
+    }
 
 
 @pytest.mark.parametrize("stage", PayoutStage)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.kernel.ids import ActionId
-from backend.market.pooling.model import G_PER_TONNE, Adjustment, AdjustmentReason
+from backend.kernel.ids import ActionId, CitizenId
+from backend.market.pooling.model import (
+    G_PER_TONNE,
+    Adjustment,
+    AdjustmentReason,
+    BatchCode,
+    Benefit,
+    Contribution,
+)
 from backend.market.pooling.rules import (
     Drawing,
     Span,
@@ -20,6 +28,7 @@ from backend.market.pooling.rules import (
     lay_out,
     shares,
     spans_of,
+    split_again,
     split_at_threshold,
     used_of,
     verified_g,
@@ -178,6 +187,44 @@ def test_the_pools_grams_are_the_first() -> None:
     assert spans_of(pool, own, [SerialRange(1, 5)]) == [Span(0, 1_000)]
     assert spans_of(pool, own, [SerialRange(6, 20)]) == [Span(1_000, 2_000), Span(2_000, 3_000)]
     assert spans_of(None, own, [SerialRange(22, 90)]) == [Span(2_000, 3_000)]
+
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def contribution(number: int, mg: int, pool_mg: int = 0) -> Contribution:
+    return Contribution(
+        batch=BatchCode(f"batch-{number}"),
+        citizen=CitizenId("alice"),
+        vintage=2026,
+        benefit=Benefit.FEN,
+        given_at=NOON + timedelta(minutes=number),
+        acts=1,
+        pool_mg=pool_mg,
+        own_mg=mg - pool_mg,
+        transfers=(),
+    )
+
+
+@given(st.lists(st.tuples(st.integers(1, 20_000), st.booleans()), max_size=8), st.integers(0, 40))
+def test_all_of_a_vintage_is_split_at_one_threshold_whatever_is_bound(
+    given_mg: list[tuple[int, bool]], threshold: int
+) -> None:
+    fresh = [contribution(number, mg) for number, (mg, _) in enumerate(given_mg)]
+    split = split_again(reversed(fresh), frozenset(), threshold)
+    assert [one.mg for one in split] == [mg for mg, _ in given_mg]
+    assert sum(one.pool_mg for one in split) == min(sum(one.mg for one in split), threshold * 1_000)
+    # In order: nobody has grams of their own while an earlier one has room below the threshold.
+    assert sorted(split, key=lambda one: one.own_mg > 0) == split
+    # Whatever a verdict binds of it, the others stay as they are.
+    bound = frozenset(one.batch for one, (_, is_bound) in zip(split, given_mg, strict=True) if is_bound)
+    assert split_again(split, bound, threshold) == split
+
+
+def test_what_is_bound_stays_and_the_others_fill_what_is_left() -> None:
+    given = [contribution(1, 5_000), contribution(2, 9_000, 1_000), contribution(3, 9_000)]
+    split = split_again(given, frozenset({BatchCode("batch-2")}), 10)
+    assert [(one.pool_mg, one.own_mg) for one in split] == [(5_000, 0), (1_000, 8_000), (4_000, 5_000)]
 
 
 def test_grams_by_kind_sum_to_the_whole() -> None:
