@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from backend.kernel.ids import CitizenId
+from backend.kernel.ids import SHARD_COUNT, CitizenId, ShardNumber
 from backend.kernel.units import MG_PER_GRAM
 from backend.ledger.model import (
     BANK,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 BATCH = "zhenjiang-conservative-transit-2026-001"
 CREDIT = credit_asset(BATCH)
 FIRST_HAND = citizen_owner(CitizenId("first-hand"))
+# Shards of the matchers.
+EVERYWHERE = [ShardNumber(number) for number in range(SHARD_COUNT)]
 _NUMBERS = itertools.count(1)
 
 

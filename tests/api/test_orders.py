@@ -26,7 +26,7 @@ from tests.api.exchange_documents import (
 )
 from tests.conftest import dump
 from tests.factories import ADMIN
-from tests.floor import CREDIT, give_credits, give_fen
+from tests.floor import CREDIT, EVERYWHERE, give_credits, give_fen
 from tests.integration.banking import Bank
 from tests.integration.trading_floor import KG
 
@@ -117,7 +117,7 @@ async def test_the_answer_tells_of_the_fill_where_a_matcher_is_at_work(api: Api,
 
         async def place(self, *given: Any, **named: Any) -> Order:
             order: Order = await self._placing.place(*given, **named)
-            matched.append(await hall.services.market.exchange.matching.match_all())
+            matched.append(await hall.services.market.exchange.matching.run(EVERYWHERE))
             return order
 
     orders = hall.services.market.orders

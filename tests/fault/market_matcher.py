@@ -17,6 +17,7 @@ from backend.kernel.clock import ManualClock
 from backend.kernel.errors import TransientError
 from backend.runtime import open_services
 from backend.settings import Settings
+from tests.floor import EVERYWHERE
 
 PAUSE_S = 0.002
 
@@ -27,7 +28,7 @@ async def main(mongodb_url: str, valkey_url: str, database: str, data_dir: str, 
     async with open_services(settings, ManualClock(datetime.fromisoformat(moment))) as services:
         while True:
             try:
-                await services.market.exchange.matching.match_all()
+                await services.market.exchange.matching.run(EVERYWHERE)
             except TransientError:
                 continue
             finally:

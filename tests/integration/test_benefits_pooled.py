@@ -15,6 +15,7 @@ from backend.market.exchange.model import OrderKind, OrderStatus, Placing
 from backend.market.funds.model import FundAccount
 from backend.market.pooling.model import Benefit
 from tests.factories import ADMIN
+from tests.floor import EVERYWHERE
 from tests.integration.banking import FAY, FRED, Bank, firm
 from tests.integration.batching import Floor
 
@@ -41,7 +42,7 @@ async def sell(services: Services, batch: Batch, buyer: EnterpriseId) -> None:
     bid = await market.orders.place(firm(buyer), Placing(side=Side.BUY, **given, **amount), key="bid-0001")
     offer = Placing(side=Side.SELL, pool=batch.code, **given, **amount)
     ask = await market.orders.place(ADMIN, offer, key="ask-0001")
-    await market.exchange.matching.match_all()
+    await market.exchange.matching.run(EVERYWHERE)
     assert {one.status for one in (await market.orders.find([bid.id, ask.id])).values()} == {OrderStatus.FILLED}
 
 

@@ -17,7 +17,7 @@ from backend.mongo.transactions import Transactions
 from backend.valkey.leases import Leases
 from tests.factories import citizen
 from tests.fault.test_redemption_kills import Mortal, outcome_of
-from tests.floor import CREDIT
+from tests.floor import CREDIT, EVERYWHERE
 from tests.integration.trading_floor import FOK, GTC, IOC, KG, TradingFloor
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ async def test_a_matcher_that_begins_anew_after_every_round_goes_on_as_one_that_
     for number in range(12):
         await crowd(floor, chance, 8)
         matching = floor.services.market.exchange.matching if number % 3 else another_process(floor.services).matching
-        await matching.match_all()
+        await matching.run(EVERYWHERE)
         warm = floor.services.market.exchange.matching._floors.get(CREDIT)
         if warm is not None and number % 3:
             cold = await another_process(floor.services).matching._load(await floor.instrument())
@@ -137,7 +137,7 @@ async def test_two_matchers_without_leases_fill_nothing_twice(floor: TradingFloo
     matchers = [another_process(floor.services, leases).matching for _ in range(3)]
     for _ in range(6):
         await crowd(floor, chance, 8)
-        await asyncio.gather(*(matcher.match_all() for matcher in matchers))
+        await asyncio.gather(*(matcher.run(EVERYWHERE) for matcher in matchers))
     await floor.match()
     assert not await floor.services.database.find("market_orders", {"queued_at": {"$ne": None}}, limit=1)
     assert len(await floor.trades()) > 10
@@ -166,7 +166,7 @@ async def test_a_matcher_that_dies_at_any_instant_has_matched_once_or_not(floor:
         await floor.cancel(offer)
         waits = await floor.amend(await floor.buy("@steelworks", 1, 5_500), price_fen=5_600)
         before = len(await floor.trades())
-        mortal = Mortal(another_process(floor.services).matching.match_all(), at)
+        mortal = Mortal(another_process(floor.services).matching.run(EVERYWHERE), at)
         deaths += isinstance(await outcome_of(mortal), asyncio.CancelledError)
         # Its lease is still there.
         await floor.services.valkey.flushdb()

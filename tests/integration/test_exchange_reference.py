@@ -14,6 +14,7 @@ from backend.market.exchange.book import Fill, Side
 from backend.market.exchange.book import Order as Entry
 from backend.market.exchange.matching import Size
 from tests.fault.test_redemption_kills import Mortal, outcome_of
+from tests.floor import EVERYWHERE
 from tests.integration.test_exchange_matchers import another_process
 from tests.integration.trading_floor import FOK, GTC, IOC, KG, TradingFloor
 from tests.unit.market.reference_market import ReferenceMarket
@@ -86,7 +87,7 @@ class Beside:
             if order is not None:
                 self.known.append(order)
         if number % 3 == 0:
-            await outcome_of(Mortal(another_process(self.floor.services).matching.match_all(), number))
+            await outcome_of(Mortal(another_process(self.floor.services).matching.run(EVERYWHERE), number))
             await self.floor.services.valkey.flushdb()
         await self.floor.match()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backend.market.exchange.book import Side
+from backend.market.exchange.book import Side, TimeInForce
 from backend.market.exchange.model import CommandOutcome, EndReason, OrderStatus
 from tests.integration.trading_floor import KG, TradingFloor
 
@@ -189,4 +190,30 @@ async def test_what_is_asked_while_a_round_is_written_waits_for_the_next(floor: 
     assert await floor.findings() == []
     [seen] = await floor.match(bid)
     assert (seen.status, seen.reason, seen.queued_at) == (OrderStatus.CANCELLED, EndReason.BY_OWNER, None)
+    assert await floor.findings() == []
+
+
+async def test_what_became_of_an_amendment_is_told_though_the_order_ends_in_the_same_round(floor: TradingFloor) -> None:
+    until = floor.clock.now() + timedelta(minutes=30)
+    ask = await floor.sell("alice", 1, 5_900, time_in_force=TimeInForce.GTD, good_until=until)
+    await floor.match()
+    await floor.amend(ask, kg=900)
+    floor.wait(hours=1)
+    [ask] = await floor.match(ask)
+    assert (ask.status, ask.reason) == (OrderStatus.CANCELLED, EndReason.EXPIRED)
+    assert ask.last_command is not None
+    assert ask.last_command.outcome is CommandOutcome.INSUFFICIENT_FUNDS
+    assert await floor.findings() == []
+
+
+async def test_who_would_have_met_an_order_whose_hold_is_over_keeps_theirs(floor: TradingFloor) -> None:
+    until = floor.clock.now() + timedelta(minutes=30)
+    ask = await floor.sell("alice", 1, 5_900, time_in_force=TimeInForce.GTD, good_until=until)
+    await floor.match()
+    await floor.amend(ask, kg=2)
+    bid = await floor.buy("carol", 1, 5_900)
+    floor.wait(days=3)
+    bid, ask = await floor.match(bid, ask)
+    assert (ask.status, ask.reason) == (OrderStatus.CANCELLED, EndReason.HOLD_LOST)
+    assert (bid.status, bid.held, await floor.trades()) == (OrderStatus.OPEN, 7, [])
     assert await floor.findings() == []

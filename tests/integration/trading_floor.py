@@ -17,7 +17,7 @@ from backend.market.exchange.model import Amending, OrderKind, Placing
 from backend.market.serials.invariants import audit_serials
 from tests.counters import answer
 from tests.factories import ADMIN, citizen
-from tests.floor import CREDIT, give_credits, give_fen
+from tests.floor import CREDIT, EVERYWHERE, give_credits, give_fen
 
 if TYPE_CHECKING:
     from backend.kernel.clock import ManualClock
@@ -119,7 +119,7 @@ class TradingFloor:
 
     async def match(self, *orders: Order) -> list[Order]:
         """Let the matcher do all it has to do; these orders as they stand then."""
-        await self.services.market.exchange.matching.match_all()
+        await self.services.market.exchange.matching.run(EVERYWHERE)
         return [await self.now(order) for order in orders]
 
     async def now(self, order: Order) -> Order:

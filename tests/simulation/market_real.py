@@ -188,6 +188,12 @@ class RealMarket:
             "payouts": {one["_id"]: (one["owner"], one["fen"], one["stage"]) for one in raw["payouts"]},
         }
 
+    def cut_rounds(self, *, is_cut: bool) -> None:
+        """Let the rounds of one of the matchers have room for next to nothing."""
+        matching = self.both[1].market.exchange.matching
+        matching.size = Size(orders=3, moves=2) if is_cut else Size()
+        matching._sizes.clear()
+
     def findings(self) -> list[str]:
         """What all auditors find."""
         found: list[str] = self.run(findings(self.both[0]))
@@ -323,8 +329,6 @@ def open_markets(chosen: Settings, *names: str) -> Iterator[RealMarket]:
                 services.market.pooling.gathering.acts_of_one = 2
                 services.market.pooling.issuing.shares_at_once = 2
                 services.market.paying._batch_size = 1
-            # And a process whose rounds have room for next to nothing.
-            both[1].market.exchange.matching.size = Size(orders=3, moves=2)
             yield real
             runner.run(both[0].database.client.drop_database(chosen.database))
         finally:

@@ -23,6 +23,7 @@ from backend.market.exchange.book import Side, TimeInForce
 from backend.market.exchange.model import Amending, OrderKind, Placing
 from backend.market.pooling.model import Benefit
 from tests import factories
+from tests.floor import EVERYWHERE
 from tests.integration.conftest import ALL_SHARDS
 from tests.simulation.chance import IS_NIGHTLY, chosen_seed
 from tests.simulation.market_asking import NAMES, Asking
@@ -212,15 +213,31 @@ class MarketMachine(Asking):
     @rule(pick=PICKS, plans=CROWDS, at=DEATHS)
     def crowd(self, pick: int, plans: list[Plan], at: int) -> None:
         """Much trading at once, on a day of trade."""
-        if self.model.instruments[self.some_credit(pick)].halted:
-            self.run_the_market(pick, "resume", 1, None, is_final=False)
-        if self.model.phase(self.some_credit(pick), self.now)[0] != "CONTINUOUS":
-            self.wait_until("10:00", is_matched=True)
+        self.come_to_trade(pick)
         self.trade(pick, plans, 0, is_matched=True)
         first = plans[0]
         self.ask_of_orders([first.who, pick], "AMEND", first.away, plans[1].grams, "", at)
         self.trade(pick, plans[::2], at, is_matched=False)
         self.ask_of_orders([pick], "CANCEL" if at else "AMEND", plans[1].away, first.grams, "", 0)
+        self.match(at)
+
+    def come_to_trade(self, pick: int) -> None:
+        if self.model.instruments[self.some_credit(pick)].halted:
+            self.run_the_market(pick, "resume", 1, None, is_final=False)
+        if self.model.phase(self.some_credit(pick), self.now)[0] != "CONTINUOUS":
+            self.wait_until("10:00", is_matched=True)
+
+    @rule(pick=PICKS, plans=CROWDS, at=DEATHS, days=st.sampled_from([0, 0, 2]), is_matched=st.booleans())
+    def come_late(self, pick: int, plans: list[Plan], at: int, days: int, *, is_matched: bool) -> None:
+        """A matcher that was away while orders ended, perhaps for longer than holds last."""
+        self.come_to_trade(pick)
+        short = [replace(one, is_market=False, tif=GTD, minutes=30) for one in plans]
+        self.trade(pick, short, 0, is_matched=is_matched)
+        self.pass_time(600, 0)
+        self.trade(pick, [replace(one, side=one.side.opposite) for one in plans], at, is_matched=False)
+        if not days:
+            self.ask_of_orders([pick], "AMEND", 0, plans[0].grams, "", 0)
+        self.pass_time(4_000, days)
         self.match(at)
 
     @rule(pick=PICKS, plans=CROWDS, at=DEATHS, is_early=st.booleans())
@@ -302,7 +319,9 @@ class MarketMachine(Asking):
     @rule(at=DEATHS)
     def match(self, at: int) -> None:
         """By a matcher that may die at any instant; the other goes on."""
-        self.check(lambda _: self.model.match(self.now), lambda one: one.market.exchange.matching.match_all(), at)
+        # Why orders end whose holds are over (``HOLD_LOST`` or ``EXPIRED``) depends on what one round tries to fill.
+        self.real.cut_rounds(is_cut=all(one.hold_ends > self.now for one in self.model.orders.values() if one.is_open))
+        self.check(lambda _: self.model.match(self.now), lambda one: one.market.exchange.matching.run(EVERYWHERE), at)
 
     @rule(
         pick=PICKS,

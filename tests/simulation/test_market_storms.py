@@ -22,7 +22,7 @@ from backend.market.retirement.model import Beneficiary, RetirementPurpose, Reti
 from backend.runtime import open_services
 from tests import factories
 from tests.counters import answer
-from tests.floor import CREDIT, give_credits
+from tests.floor import CREDIT, EVERYWHERE, give_credits
 from tests.integration.banking import ICBC, Bank, firm
 from tests.integration.batching import Floor
 from tests.simulation.chance import seeded
@@ -102,7 +102,7 @@ class Square:
 
         async def match(services: Services) -> None:
             while not is_over.is_set():
-                await services.market.exchange.matching.match_all()
+                await services.market.exchange.matching.run(EVERYWHERE)
                 await asyncio.sleep(0.001)
 
         tasks = [asyncio.create_task(match(services)) for services in self.both]
@@ -111,7 +111,7 @@ class Square:
         finally:
             is_over.set()
             await asyncio.gather(*tasks)
-        while await self.both[0].market.exchange.matching.match_all():
+        while await self.both[0].market.exchange.matching.run(EVERYWHERE):
             pass
 
     async def check_sums(self) -> None:

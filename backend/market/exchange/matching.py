@@ -16,7 +16,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from backend.kernel.errors import BusyError, UnavailableError
-from backend.kernel.ids import SHARD_COUNT, ShardNumber, new_id
+from backend.kernel.ids import ShardNumber, new_id
 from backend.market.exchange.candles import Interval, fold
 from backend.market.exchange.candles import Trade as Print
 from backend.market.exchange.floor import Floor, Most, Setbacks, Waiting
@@ -175,10 +175,6 @@ class Matching:
     async def flush(self) -> None:
         """Wait until every nudge asked for so far is on its way."""
         await self._nudges.flush()
-
-    async def match_all(self) -> int:
-        """Match whatever waits anywhere."""
-        return await self.run([ShardNumber(number) for number in range(SHARD_COUNT)])
 
     async def _match(self, instrument: Asset) -> int:
         """Rounds until nothing waits in the instrument, or enough for one holder."""

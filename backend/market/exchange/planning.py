@@ -166,9 +166,12 @@ class Round:
     def _known(self, order: Order) -> Order:
         """The order as it stands in this round: what is in memory is as the matcher left it, what is asked is news."""
         self.handled[order.id] = order.commands
-        if order.id not in self.changed and order.status is OrderStatus.PENDING:
+        if order.id in self.changed:
+            # What this round has answered is newer than what is stored.
+            return dataclasses.replace(self.changed[order.id], commands=order.commands)
+        if order.status is OrderStatus.PENDING:
             return order
-        standing = self.changed.get(order.id) or self.floor.orders.get(order.id)
+        standing = self.floor.orders.get(order.id)
         if standing is None:
             raise UnknownRestingError(order.id)
         return dataclasses.replace(standing, commands=order.commands, last_command=order.last_command)

@@ -117,7 +117,7 @@ class Posting:
         lost = {
             name
             for name, order in both.items()
-            if name not in self._planned.setbacks.unfunded
+            if name not in self._planned.amended.values()
             and not any(
                 hold.id == order.hold and hold.expires_at > self._planned.now for hold in self._holds(order.owner)
             )

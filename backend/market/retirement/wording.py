@@ -146,7 +146,7 @@ def show(certificate: Certificate, setting: Setting, seal: Seal | None, language
         beneficiary=given.said(is_chinese=language is Language.ZH_CN),
         retired=RETIRED.said(language).format(date=said_date(certificate.at, setting.zone, language)),
         amount=f"{said_grams(certificate.grams, language)} {CO2E.said(language)}",
-        reason="    ".join(reason),
+        reason=" · ".join(reason),
         statement=certificate.statement,
         facts=_facts(certificate, facts, language),
         origin=ORIGIN.said(language),
