@@ -287,9 +287,15 @@ async def test_a_hundred_guesses_at_once_are_ten(api: Api, town: Town, services:
 
 async def test_right_codes_are_no_tries(api: Api, town: Town, clock: ManualClock) -> None:
     voucher = await town.redeem(await town.offer(items=12))
+    before = None
     for number in range(12):
         code = town.services.rewards.vouchers.shown_code(voucher)
+        if code is not None and code.typed == before:
+            # Once in ten thousand steps: four digits that two steps share mean the earlier one.
+            clock.advance(timedelta(seconds=31))
+            code = town.services.rewards.vouchers.shown_code(voucher)
         assert code is not None
+        before = code.typed
         answer = await ask(
             api, "captureVoucher", town.token("cashier"), code=code.typed, items=1, key=f"key-{number:04}"
         )
